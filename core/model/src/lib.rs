@@ -1,1 +1,26 @@
-//! To be written.
+//! Nouns: what is true on a server. No I/O, no clock, no async, no serde.
+//!
+//! Everything here is a plain value. The shell observes the world and makes these values,
+//! [`ebb-decide`](../ebb_decide/index.html) decides on them, and the wire carries a copy of them.
+
+mod door;
+mod drain;
+mod event;
+mod hold;
+mod name;
+mod service;
+mod session;
+mod text;
+mod time;
+mod why;
+
+pub use door::{Door, Proto, Reach, UnixDoor};
+pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
+pub use event::{Event, EventKind, Field};
+pub use hold::{Cidr, Hold, Level, Who};
+pub use name::{NameError, Requester, ServiceName};
+pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};
+pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
+pub use text::{bytes, duration, printable};
+pub use time::{Mono, Now, Span, Wall};
+pub use why::{Stay, Why};

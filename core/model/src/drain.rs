@@ -1,0 +1,130 @@
+//! A drain: what was asked, and what it came to.
+
+use crate::{Door, Session, Span, Wall, Why};
+
+/// What happens when a deadline is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Stop waiting, say who remains, change nothing more.
+    Ask,
+    /// End what remains: a goodbye, a grace, then destroy.
+    End,
+    /// Destroy what remains at once.
+    Cut,
+}
+
+/// How sessions are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As if the client had gone away: the service sees an end of file and closes by itself.
+    Goodbye,
+    /// The kernel destroys the connection; the client sees a reset.
+    Destroy,
+}
+
+/// What was asked of a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainSpec {
+    /// How long to wait at most, from the beginning of the drain.
+    pub deadline: Option<Span>,
+    /// What happens then.
+    pub then: Then,
+    /// Stop the service once it is drained.
+    pub stop: bool,
+    /// How long no session may have been left before *drained* is said.
+    pub settle: Span,
+    /// Between a goodbye and the destruction of those who did not heed it.
+    pub grace: Span,
+    /// How long UDP flows are learnt before others are refused.
+    pub learn: Span,
+}
+
+impl Default for DrainSpec {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            then: Then::Ask,
+            stop: true,
+            settle: Span::seconds(2),
+            grace: Span::seconds(5),
+            learn: Span::seconds(30),
+        }
+    }
+}
+
+/// What a probe at one door met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorProof {
+    /// The door.
+    pub door: Door,
+    /// Refused, as it must be; or why that could not be shown.
+    pub refused: Result<(), Why>,
+}
+
+/// What sessions came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Sessions when the gate was shut.
+    pub at_start: u64,
+    /// Ended without us.
+    pub by_themselves: u64,
+    /// Ended after our goodbye.
+    pub by_us: u64,
+    /// Destroyed by us.
+    pub cut: u64,
+    /// Still there.
+    pub left: u64,
+}
+
+/// Why *drained* could be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What the probes met when the gate had been shut.
+    pub doors: Vec<DoorProof>,
+    /// How long no session had been left.
+    pub empty_for: Span,
+    /// How many whole censuses in that time found none.
+    pub censuses: u32,
+    /// Waited in addition because SYN cookies had been sent, which no census can see.
+    pub cookie_grace: Span,
+}
+
+/// How a drain ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Proven empty, still running, held.
+    Drained,
+    /// Proven empty, then stopped, held.
+    Stopped,
+    /// Proven empty, but stopping it went wrong.
+    StopFailed(Why),
+    /// The deadline was reached with sessions left.
+    DeadlineReached,
+    /// The service ended in the middle, not by us.
+    EndedElsewhere(Why),
+    /// It could not be done; the gate is as said in the reason.
+    Failed(Why),
+    /// The operator detached; hold and gate stay.
+    Detached,
+}
+
+/// What a drain came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When the gate was shut.
+    pub began: Wall,
+    /// How long it took.
+    pub took: Span,
+    /// What became of the sessions.
+    pub tally: Tally,
+    /// The longest that a session stayed after the gate was shut.
+    pub longest_wait: Span,
+    /// Connection attempts the gate refused, our own probes not counted; clients that retry count again.
+    pub refused: u64,
+    /// The proof, if the service was proven empty.
+    pub proof: Option<Proof>,
+    /// Connections that appeared while the gate should have been shut.
+    pub leaks: Vec<Session>,
+}

@@ -1,0 +1,132 @@
+//! Holds: durable wishes, each somebody's.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::{Requester, ServiceName, Wall};
+
+/// How much a hold forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Refuse new sessions.
+    Draining,
+    /// Refuse new sessions and keep the service from running once it is empty.
+    Stopped,
+}
+
+impl Level {
+    /// Lower-case name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A person, as the kernel names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Real user id of the caller.
+    pub uid: u32,
+    /// Login name, behind `sudo` the one who called it.
+    pub name: String,
+}
+
+/// An address range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr {
+    /// Network address, with the bits behind the prefix cleared.
+    pub ip: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `ip` lies in the range; IPv4-mapped addresses count as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        Self::new(ip.to_canonical(), self.prefix).is_ok_and(|range| range == *self)
+    }
+
+    /// A range from any address in it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn new(ip: IpAddr, prefix: u8) -> Result<Self, String> {
+        let masked = match ip {
+            IpAddr::V4(_) if prefix > 32 => return Err(format!("/{prefix} is longer than an IPv4 address")),
+            IpAddr::V6(_) if prefix > 128 => return Err(format!("/{prefix} is longer than an IPv6 address")),
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(v6) => {
+                IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+        };
+        Ok(Self { ip: masked, prefix })
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
+        let ip: IpAddr = ip.parse().map_err(|_| format!("`{ip}` is no IP address; write 192.0.2.7 or 192.0.2.0/24"))?;
+        let full = if ip.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => full,
+            Some(digits) => digits.parse().map_err(|_| format!("`/{digits}` is no prefix length"))?,
+        };
+        Self::new(ip, prefix)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.ip, self.prefix))
+    }
+}
+
+/// A durable wish that a service's gate be shut. One requester has at most one on a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// What is held.
+    pub service: ServiceName,
+    /// Who wishes it, and alone may release it.
+    pub requester: Requester,
+    /// How much it forbids.
+    pub level: Level,
+    /// Why, in the requester's words; may be empty.
+    pub reason: String,
+    /// The person or program that placed it.
+    pub by: Who,
+    /// Since when.
+    pub since: Wall,
+    /// When it is meant to end, if that was said.
+    pub until: Option<Wall>,
+    /// Who may still come in.
+    pub except: BTreeSet<Cidr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_parse_mask_and_contain() {
+        let range: Cidr = "10.1.2.3/8".parse().unwrap();
+        assert_eq!(range.to_string(), "10.0.0.0/8");
+        assert!(range.contains("10.255.0.1".parse().unwrap()));
+        assert!(range.contains("::ffff:10.0.0.9".parse().unwrap()));
+        assert!(!range.contains("11.0.0.1".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Cidr>().unwrap().contains("8.8.8.8".parse().unwrap()));
+        assert!(!"::/0".parse::<Cidr>().unwrap().contains("8.8.8.8".parse().unwrap()));
+        for bad in ["10.0.0.0/33", "x", "10.0.0.1/", "::/129", "10.0.0.1/-1"] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+}

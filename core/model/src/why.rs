@@ -1,0 +1,254 @@
+//! Reasons: every refusal, wait and straggler has one, printable, with the command that helps.
+
+use std::fmt;
+
+use crate::{Door, Requester, ServiceName, Span, duration, printable};
+
+/// Why a session is still here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Data moved within the last seconds.
+    Active,
+    /// Nothing has moved for a while; both sides keep it open.
+    Idle,
+    /// The peer does not acknowledge what was sent.
+    Unresponsive {
+        /// Segments sent and not acknowledged.
+        unacknowledged: u32,
+        /// How often the oldest was sent again.
+        retransmits: u8,
+    },
+    /// The client is connected and waits for the service to accept.
+    NotAccepted,
+    /// The client's handshake is not complete.
+    Opening,
+    /// The client has closed, the service has not noticed or not finished.
+    WaitsForService,
+    /// The service has closed; what is left is on its way to the client.
+    Closing,
+    /// Let in by `--except`.
+    Excepted,
+}
+
+impl fmt::Display for Stay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Active => "active".to_owned(),
+            Self::Idle => "idle".to_owned(),
+            Self::Unresponsive { unacknowledged, retransmits } => {
+                format!("unresponsive peer ({unacknowledged} unacknowledged, {retransmits} retransmits)")
+            }
+            Self::NotAccepted => "not yet accepted".to_owned(),
+            Self::Opening => "handshake under way".to_owned(),
+            Self::WaitsForService => "client closed, waits for the service".to_owned(),
+            Self::Closing => "closing".to_owned(),
+            Self::Excepted => "let in by --except".to_owned(),
+        };
+        f.pad(&text)
+    }
+}
+
+/// Why something was refused, failed or cannot be known. Its text is for the operator;
+/// [`Why::help`] is what they can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No service has that name.
+    NoSuchService {
+        /// What was asked for.
+        name: String,
+        /// Names that look alike.
+        alike: Vec<String>,
+    },
+    /// The name fits several services.
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// What it fits.
+        fits: Vec<String>,
+    },
+    /// It has no door that the gate could hold.
+    NoDoor {
+        /// The service.
+        service: ServiceName,
+        /// Its unix sockets.
+        unix: Vec<String>,
+    },
+    /// The same door is another service's too.
+    SharedDoor {
+        /// The service.
+        service: ServiceName,
+        /// The other.
+        with: ServiceName,
+    },
+    /// Another requester holds it.
+    HeldByOther {
+        /// The service.
+        service: ServiceName,
+        /// Who.
+        requester: Requester,
+        /// Their reason.
+        reason: String,
+        /// How long already.
+        since: Span,
+    },
+    /// There is no such hold.
+    NotHeld {
+        /// The service.
+        service: ServiceName,
+        /// As whom it was asked.
+        requester: Requester,
+    },
+    /// We are not allowed to.
+    NotPermitted {
+        /// To do what.
+        what: String,
+    },
+    /// This kernel or system cannot.
+    Unsupported {
+        /// What is missing.
+        what: String,
+        /// What helps.
+        help: String,
+    },
+    /// A probe that should have been refused was accepted, or the other way round.
+    ProbeMet {
+        /// At which door.
+        door: Door,
+        /// What it met.
+        met: String,
+    },
+    /// No probe can be made there.
+    NotProbed {
+        /// At which door.
+        door: Door,
+        /// Why not.
+        because: String,
+    },
+    /// Something could not be read from the system.
+    Unread {
+        /// What.
+        what: String,
+        /// The cause.
+        cause: String,
+    },
+    /// Somebody else ended the service.
+    EndedElsewhere {
+        /// What was seen.
+        seen: String,
+    },
+    /// The service did not start or stop as asked.
+    UnitFailed {
+        /// Which unit or process.
+        unit: String,
+        /// What was asked: `start` or `stop`.
+        verb: &'static str,
+        /// What came of it.
+        result: String,
+    },
+    /// Nothing here can start it.
+    StartByHand {
+        /// The service.
+        service: ServiceName,
+        /// How it had been started, if known.
+        command: String,
+    },
+    /// It waits for the quiet time to pass.
+    Settling {
+        /// How long no session has been left.
+        empty_for: Span,
+        /// How long it must be.
+        settle: Span,
+    },
+    /// SYN cookies were sent: clients may be connected that no census sees.
+    CookieGrace {
+        /// How much longer.
+        left: Span,
+    },
+    /// Sessions are left.
+    SessionsLeft(u64),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchService { name, .. } => write!(f, "no service is called `{}`", printable(name)),
+            Self::Ambiguous { name, fits } => {
+                write!(f, "`{}` fits several services: {}", printable(name), fits.join(", "))
+            }
+            Self::NoDoor { service, unix } if unix.is_empty() => {
+                write!(f, "{service} listens on no TCP or UDP port: there is nothing that ebb could hold")
+            }
+            Self::NoDoor { service, unix } => {
+                write!(f, "{service} listens on unix sockets only ({}): ebb cannot hold those", unix.join(", "))
+            }
+            Self::SharedDoor { service, with } => {
+                write!(f, "{service} shares a door with {with}: the gate shuts it for both")
+            }
+            Self::HeldByOther { service, requester, reason, since } => {
+                write!(f, "{service} is held by `{requester}` since {}", duration(*since))?;
+                if reason.is_empty() { Ok(()) } else { write!(f, " ({})", printable(reason)) }
+            }
+            Self::NotHeld { service, requester } => write!(f, "{service} has no hold of `{requester}`"),
+            Self::NotPermitted { what } => write!(f, "not permitted to {what}"),
+            Self::Unsupported { what, .. } => f.write_str(what),
+            Self::ProbeMet { door, met } => write!(f, "the probe at {door} was {met}"),
+            Self::NotProbed { door, because } => write!(f, "{door} was not probed: {because}"),
+            Self::Unread { what, cause } => write!(f, "{what} could not be read: {}", printable(cause)),
+            Self::EndedElsewhere { seen } => write!(f, "somebody else ended the service: {seen}"),
+            Self::UnitFailed { unit, verb, result } => write!(f, "{verb} of {unit}: {}", printable(result)),
+            Self::StartByHand { service, .. } => {
+                write!(f, "{service} was started by hand, so nothing here knows how to start it again")
+            }
+            Self::Settling { empty_for, settle } => {
+                write!(f, "no session for {}, proven at {}", duration(*empty_for), duration(*settle))
+            }
+            Self::CookieGrace { left } => {
+                write!(f, "SYN cookies were sent, clients may be invisible: {} more", duration(*left))
+            }
+            Self::SessionsLeft(1) => f.write_str("1 session is left"),
+            Self::SessionsLeft(n) => write!(f, "{n} sessions are left"),
+        }
+    }
+}
+
+impl Why {
+    /// What the operator can do about it, often an exact command.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NoSuchService { alike, .. } if alike.is_empty() => Some("`ebb services` lists them".to_owned()),
+            Self::NoSuchService { alike, .. } => {
+                Some(format!("did you mean {}? `ebb services` lists them all", alike.join(" or ")))
+            }
+            Self::Ambiguous { fits, .. } => Some(format!("name one of them, as in `ebb drain {}`", fits.first()?)),
+            Self::NoDoor { unix, .. } if !unix.is_empty() => Some(
+                "drain what is in front of it instead; or stop its clients, which are all on this server".to_owned(),
+            ),
+            Self::HeldByOther { service, requester, .. } => {
+                Some(format!("ask them; or, in their name, `ebb resume {service} --as {requester}`"))
+            }
+            Self::NotHeld { .. } => Some("`ebb holds` lists all holds".to_owned()),
+            Self::NotPermitted { .. } => Some("run it as root, for example with sudo".to_owned()),
+            Self::Unsupported { help, .. } if !help.is_empty() => Some(help.clone()),
+            Self::StartByHand { service, command } if command.is_empty() => {
+                Some(format!("start it as you did before, then `ebb resume {service}` again"))
+            }
+            Self::StartByHand { service, command } => {
+                Some(format!("start it (it was: {}), then `ebb resume {service}` again", printable(command)))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_the_command_that_helps() {
+        let why = Why::NoSuchService { name: "ngnix".into(), alike: vec!["nginx".into()] };
+        assert_eq!(why.to_string(), "no service is called `ngnix`");
+        assert_eq!(why.help().unwrap(), "did you mean nginx? `ebb services` lists them all");
+    }
+}

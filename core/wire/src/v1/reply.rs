@@ -1,0 +1,438 @@
+//! What comes back: a stream of frames, the last of which is the answer.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One line of an answer. `--json` prints each as one JSON object with its `type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Frame {
+    /// Something happened.
+    Event(Event),
+    /// How far a drain is.
+    Progress(Progress),
+    /// A session of the list asked for.
+    Session(Session),
+    /// One service of `ebb services`.
+    Service(Service),
+    /// One hold of `ebb holds`.
+    Hold(Hold),
+    /// What a verb would do, by `--dry-run`.
+    Plan(Plan),
+    /// A word to the operator that is no event: a warning, a no-op.
+    Note(Note),
+    /// A drain ended.
+    Drained(DrainReport),
+    /// A resume ended.
+    Resumed(ResumeReport),
+    /// One service of `ebb status`.
+    Status(Status),
+    /// Sessions were ended, or would be.
+    Ended(EndReport),
+    /// All sessions have been listed.
+    Listed(Listed),
+    /// A hold was placed, or was there already.
+    Held(HoldReport),
+    /// A hold was released.
+    Released(HoldReport),
+    /// It could not be done, for one service or as a whole.
+    Refused(Refusal),
+    /// Nothing more comes.
+    Done,
+}
+
+/// Why something was refused or failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For which service; none if for the request as a whole.
+    pub service: Option<String>,
+    /// Which kind: fixes the exit code.
+    pub kind: RefusalKind,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What helps.
+    pub help: Option<String>,
+}
+
+/// Kinds of refusal, as far as a caller must tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// It failed, or cannot be done.
+    Failed,
+    /// The request makes no sense as written.
+    Usage,
+    /// Another requester's hold stands.
+    HeldByOther,
+    /// The caller may not.
+    NotPermitted,
+    /// This kernel or system cannot.
+    Unsupported,
+    /// No service of that name, or several.
+    NoSuchService,
+}
+
+/// A word to the operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// About which service.
+    pub service: Option<String>,
+    /// True if something may go otherwise than wished.
+    pub warning: bool,
+    /// The word.
+    pub text: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rising number in this server's history; 0 if it was not recorded.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Fixed number of its kind.
+    pub number: u16,
+    /// Name of its kind, as in `GateShut`.
+    pub name: String,
+    /// Which service.
+    pub service: Option<String>,
+    /// In a sentence.
+    pub text: String,
+    /// In parts.
+    pub fields: std::collections::BTreeMap<String, String>,
+}
+
+/// A door.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Door {
+    /// `tcp`, `udp`, `quic` or `unix`.
+    pub proto: String,
+    /// Bound address: `*` for all of both families, `0.0.0.0`, `::`, an address, or a path.
+    pub address: String,
+    /// Port; 0 for unix sockets.
+    pub port: u16,
+    /// Whether the gate can hold it.
+    pub holdable: bool,
+    /// Connection attempts refused here since the gate was shut.
+    pub refused: Option<u64>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `open`, `draining`, `drained` or `stopped`.
+    pub state: String,
+    /// Sessions now; none if not counted or not countable.
+    pub sessions: Option<u64>,
+    /// Its doors.
+    pub doors: Vec<Door>,
+    /// `enabled`, `disabled`, `static`, `socket`, `by hand`, ...
+    pub start: String,
+    /// Units it is made of; empty for process trees.
+    pub units: Vec<String>,
+    /// Topmost processes, for process trees.
+    pub pids: Vec<u32>,
+    /// Other services on one of its doors.
+    pub shared_with: Vec<String>,
+    /// Who holds it.
+    pub holders: Vec<Hold>,
+    /// Anything to know about it: failed, shared doors, a gate that is missing.
+    pub remarks: Vec<String>,
+}
+
+/// One hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What is held.
+    pub service: String,
+    /// Who wishes it.
+    pub requester: String,
+    /// `draining` or `stopped`.
+    pub level: String,
+    /// Why.
+    pub reason: String,
+    /// Login name of the one who placed it.
+    pub by: String,
+    /// Their user id.
+    pub by_uid: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when it is meant.
+    pub until: Option<Timestamp>,
+    /// Who may still come in.
+    pub except: Vec<String>,
+}
+
+/// The age of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Age {
+    /// Not younger than this, in seconds.
+    pub at_least_seconds: f64,
+    /// Not older than this, in seconds, where a bound is known. Equal to the other if it is exact.
+    pub at_most_seconds: Option<f64>,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its name for this boot, for `ebb end --session`.
+    pub id: String,
+    /// Client address and port.
+    pub peer: String,
+    /// Server address and port.
+    pub local: String,
+    /// `established`, `not accepted`, ...
+    pub state: String,
+    /// How old.
+    pub age: Age,
+    /// Since data last moved, in seconds.
+    pub idle_seconds: f64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client, acknowledged.
+    pub bytes_out: u64,
+    /// Process that holds it.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub process: Option<String>,
+    /// Why it is still here.
+    pub why: String,
+}
+
+/// The list of sessions is complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Of which service.
+    pub service: String,
+    /// How many there are, listed or not.
+    pub total: u64,
+    /// How many were listed.
+    pub shown: u64,
+    /// Sockets that only the kernel still owns: no sessions.
+    pub orphans: u64,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which service.
+    pub service: String,
+    /// What it is doing: `shutting the gate`, `draining`, `settling`, `stopping`, ...
+    pub doing: String,
+    /// Effective state.
+    pub state: String,
+    /// Sessions left; none if they could not be counted.
+    pub left: Option<u64>,
+    /// Of which not accepted yet, or with the handshake under way.
+    pub not_accepted: u64,
+    /// Sessions when the gate was shut.
+    pub at_start: u64,
+    /// Client of the oldest.
+    pub oldest_peer: Option<String>,
+    /// Age of the oldest.
+    pub oldest_age: Option<Age>,
+    /// Sessions that ended per minute, over the last minute.
+    pub ending_per_minute: f64,
+    /// Since the drain began.
+    pub elapsed_seconds: f64,
+    /// Until the deadline.
+    pub deadline_in_seconds: Option<f64>,
+    /// New connections refused so far.
+    pub refused: u64,
+    /// What it waits for.
+    pub why: String,
+}
+
+/// One door's part of a proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DoorProof {
+    /// The door.
+    pub door: String,
+    /// Whether the probe was refused.
+    pub refused: bool,
+    /// If not, why.
+    pub why: Option<String>,
+}
+
+/// Why *drained* could be said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Probes at the doors.
+    pub doors: Vec<DoorProof>,
+    /// How long no session had been left, in seconds.
+    pub empty_for_seconds: f64,
+    /// How many whole censuses in that time found none.
+    pub censuses: u32,
+    /// Waited in addition for SYN cookies, in seconds.
+    pub cookie_grace_seconds: f64,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Proven empty; still running.
+    Drained,
+    /// Proven empty, then stopped.
+    Stopped,
+    /// Proven empty; the stop went wrong.
+    StopFailed,
+    /// Sessions were left at the deadline.
+    DeadlineReached,
+    /// Somebody else ended the service.
+    EndedElsewhere,
+    /// It could not be done.
+    Failed,
+    /// The operator stopped watching.
+    Detached,
+}
+
+/// What a drain came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Which service.
+    pub service: String,
+    /// In whose name.
+    pub requester: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it did not end well.
+    pub why: Option<String>,
+    /// What helps.
+    pub help: Option<String>,
+    /// When it began.
+    pub began: Timestamp,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// Sessions when the gate was shut.
+    pub at_start: u64,
+    /// Ended without us.
+    pub by_themselves: u64,
+    /// Ended after our goodbye.
+    pub by_us: u64,
+    /// Destroyed by us.
+    pub cut: u64,
+    /// Still there.
+    pub left: u64,
+    /// The longest that one stayed after the gate was shut, in seconds.
+    pub longest_wait_seconds: f64,
+    /// New connections refused, our own probes not counted.
+    pub refused: u64,
+    /// The proof.
+    pub proof: Option<Proof>,
+    /// Connections that came in although the gate should have been shut.
+    pub leaks: Vec<Session>,
+    /// The oldest sessions left, at most ten.
+    pub stragglers: Vec<Session>,
+}
+
+/// What a resume came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResumeReport {
+    /// Which service.
+    pub service: String,
+    /// Whether a hold of ours was there.
+    pub was_held: bool,
+    /// Whether we started it.
+    pub started: bool,
+    /// Whether the gate is open now.
+    pub open: bool,
+    /// Doors that answered.
+    pub verified: Vec<String>,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// Holds that remain.
+    pub remaining: Vec<Hold>,
+}
+
+/// A hold placed or released.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldReport {
+    /// The hold.
+    pub hold: Hold,
+    /// False if nothing had to be done.
+    pub changed: bool,
+    /// Whether the gate is shut now.
+    pub shut: bool,
+    /// Holds of others that remain.
+    pub remaining: Vec<Hold>,
+}
+
+/// A held service as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The service.
+    pub service: Service,
+    /// Whether the gate stands in the kernel, as it must when held.
+    pub gate: Gate,
+    /// New connections refused since the gate was shut.
+    pub refused: u64,
+    /// Sessions when the gate was shut, if a drain began.
+    pub at_start: Option<u64>,
+    /// When the drain began.
+    pub began: Option<Timestamp>,
+    /// When it was proven empty.
+    pub drained_at: Option<Timestamp>,
+    /// Whether we stopped it.
+    pub stopped_by_us: bool,
+    /// Process that watches this drain now, if one does.
+    pub watched_by_pid: Option<u32>,
+    /// Connections that came in although the gate should have been shut, known so far.
+    pub leaks: u64,
+    /// What to type next.
+    pub next: Vec<String>,
+}
+
+/// The gate in the kernel against what the holds ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Shut, every door.
+    Shut,
+    /// Open, as it should be.
+    Open,
+    /// It should be shut and is not, or not whole.
+    Missing,
+    /// It could not be read.
+    Unknown,
+}
+
+/// What ending sessions came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndReport {
+    /// Of which service.
+    pub service: String,
+    /// Whether it was only asked what would happen.
+    pub dry_run: bool,
+    /// Sessions that the choice fitted.
+    pub chosen: u64,
+    /// Gone before we came to them.
+    pub by_themselves: u64,
+    /// Gone after our goodbye.
+    pub by_us: u64,
+    /// Destroyed.
+    pub cut: u64,
+    /// Could not be ended.
+    pub failed: u64,
+    /// Why not, for the first of them.
+    pub why: Option<String>,
+    /// How long it took.
+    pub took_seconds: f64,
+}
+
+/// What a verb would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// To which service.
+    pub service: Service,
+    /// In order.
+    pub steps: Vec<String>,
+    /// What to know before.
+    pub warnings: Vec<String>,
+    /// Who is connected now: the oldest, at most twenty.
+    pub sessions: Vec<Session>,
+    /// How many are connected.
+    pub total: u64,
+}
