@@ -6,7 +6,7 @@ use crate::{ServiceName, Wall};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name.
-    pub name: &'static str,
+    pub name: std::borrow::Cow<'static, str>,
     /// The value.
     pub value: String,
 }
@@ -36,7 +36,7 @@ impl Event {
     /// The same with one more field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        self.fields.push(Field { name, value: value.to_string() });
+        self.fields.push(Field { name: name.into(), value: value.to_string() });
         self
     }
 }

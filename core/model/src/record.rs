@@ -1,0 +1,59 @@
+//! What must be remembered about a held service, beside its holds.
+
+use std::collections::BTreeSet;
+
+use crate::{Door, Requester, ServiceName, Tree, Wall};
+
+/// What we stopped, so that a resume starts just that.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stopped {
+    /// A systemd unit, service or socket.
+    Unit(String),
+    /// A process tree.
+    Tree(Tree),
+}
+
+/// A process that watches a drain: pid and start name it for ever in this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watcher {
+    /// Its pid.
+    pub pid: u32,
+    /// Its start, in clock ticks since boot.
+    pub started_ticks: u64,
+}
+
+/// What is remembered while a service is held: enough to go on after a crash, and to restore what was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The service.
+    pub service: ServiceName,
+    /// The doors to keep shut; they outlive the listening sockets.
+    pub doors: BTreeSet<Door>,
+    /// Process trees it was made of, for services without a unit.
+    pub trees: Vec<Tree>,
+    /// The drain, if one began.
+    pub drain: Option<DrainRecord>,
+    /// What we stopped.
+    pub stopped: Vec<Stopped>,
+    /// Refusals counted by gates that somebody has removed since.
+    pub refused_before: u64,
+}
+
+/// What is remembered of a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainRecord {
+    /// Whose drain it is.
+    pub requester: Requester,
+    /// When it began.
+    pub began: Wall,
+    /// In which boot: session ids mean nothing in another.
+    pub boot_id: String,
+    /// Sessions when the gate was shut.
+    pub at_start: u64,
+    /// Connections seen while the gate should have been shut.
+    pub leaks: u64,
+    /// When it was proven empty.
+    pub drained_at: Option<Wall>,
+    /// Who watches it.
+    pub watcher: Option<Watcher>,
+}

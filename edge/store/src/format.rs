@@ -1,0 +1,237 @@
+//! The written form of holds, records and events: JSON with its own types, so that a change of the
+//! model cannot silently change what is on disk.
+
+use std::net::IpAddr;
+
+use ebb_model::{
+    Cidr, Door, DrainRecord, Event, EventKind, Field, Hold, Level, Proto, Reach, Record, Requester, ServiceName,
+    Stopped, Tree, Wall, Watcher, Who,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct HoldV1 {
+    level: String,
+    reason: String,
+    by_uid: u32,
+    by_name: String,
+    since_ms: i64,
+    until_ms: Option<i64>,
+    except: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DoorV1 {
+    proto: String,
+    reach: String,
+    address: Option<IpAddr>,
+    port: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TreeV1 {
+    root: u32,
+    started_ticks: u64,
+    executable: String,
+    command: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoppedV1 {
+    Unit(String),
+    Tree(TreeV1),
+}
+
+#[derive(Serialize, Deserialize)]
+struct DrainV1 {
+    requester: String,
+    began_ms: i64,
+    boot_id: String,
+    at_start: u64,
+    leaks: u64,
+    drained_ms: Option<i64>,
+    watcher: Option<(u32, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordV1 {
+    doors: Vec<DoorV1>,
+    trees: Vec<TreeV1>,
+    drain: Option<DrainV1>,
+    stopped: Vec<StoppedV1>,
+    refused_before: u64,
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    // Plain structs with string keys: serialising them cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+pub(crate) fn hold_to(hold: &Hold) -> String {
+    json(&HoldV1 {
+        level: hold.level.as_str().to_owned(),
+        reason: hold.reason.clone(),
+        by_uid: hold.by.uid,
+        by_name: hold.by.name.clone(),
+        since_ms: hold.since.0,
+        until_ms: hold.until.map(|at| at.0),
+        except: hold.except.iter().map(ToString::to_string).collect(),
+    })
+}
+
+pub(crate) fn hold_from(service: &str, requester: &str, text: &str) -> Result<Hold, String> {
+    let hold: HoldV1 = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(Hold {
+        service: ServiceName::new(service).map_err(|error| error.to_string())?,
+        requester: Requester::new(requester).map_err(|error| error.to_string())?,
+        level: match hold.level.as_str() {
+            "draining" => Level::Draining,
+            "stopped" => Level::Stopped,
+            other => return Err(format!("unknown level `{other}`")),
+        },
+        reason: hold.reason,
+        by: Who { uid: hold.by_uid, name: hold.by_name },
+        since: Wall(hold.since_ms),
+        until: hold.until_ms.map(Wall),
+        except: hold.except.iter().map(|range| range.parse::<Cidr>()).collect::<Result<_, _>>()?,
+    })
+}
+
+fn door_to(door: &Door) -> DoorV1 {
+    let (reach, address) = match door.reach {
+        Reach::Any4 => ("any4", None),
+        Reach::Any6 => ("any6", None),
+        Reach::Any => ("any", None),
+        Reach::Addr(ip) => ("address", Some(ip)),
+        Reach::Forward(ip) => ("forward", Some(ip)),
+    };
+    DoorV1 { proto: door.proto.as_str().to_owned(), reach: reach.to_owned(), address, port: door.port }
+}
+
+fn door_from(door: &DoorV1) -> Result<Door, String> {
+    let proto = match door.proto.as_str() {
+        "tcp" => Proto::Tcp,
+        "udp" => Proto::Udp,
+        "quic" => Proto::Quic,
+        other => return Err(format!("unknown protocol `{other}`")),
+    };
+    let reach = match (door.reach.as_str(), door.address) {
+        ("any4", None) => Reach::Any4,
+        ("any6", None) => Reach::Any6,
+        ("any", None) => Reach::Any,
+        ("address", Some(ip)) => Reach::Addr(ip),
+        ("forward", Some(ip)) => Reach::Forward(ip),
+        (other, _) => return Err(format!("unknown reach `{other}`")),
+    };
+    Ok(Door { proto, reach, port: door.port })
+}
+
+fn tree_to(tree: &Tree) -> TreeV1 {
+    TreeV1 {
+        root: tree.root,
+        started_ticks: tree.started_ticks,
+        executable: tree.executable.clone(),
+        command: tree.command.clone(),
+    }
+}
+
+fn tree_from(tree: TreeV1) -> Tree {
+    Tree { root: tree.root, started_ticks: tree.started_ticks, executable: tree.executable, command: tree.command }
+}
+
+pub(crate) fn record_to(record: &Record) -> String {
+    json(&RecordV1 {
+        doors: record.doors.iter().map(door_to).collect(),
+        trees: record.trees.iter().map(tree_to).collect(),
+        drain: record.drain.as_ref().map(|drain| DrainV1 {
+            requester: drain.requester.as_str().to_owned(),
+            began_ms: drain.began.0,
+            boot_id: drain.boot_id.clone(),
+            at_start: drain.at_start,
+            leaks: drain.leaks,
+            drained_ms: drain.drained_at.map(|at| at.0),
+            watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
+        }),
+        stopped: record
+            .stopped
+            .iter()
+            .map(|stopped| match stopped {
+                Stopped::Unit(name) => StoppedV1::Unit(name.clone()),
+                Stopped::Tree(tree) => StoppedV1::Tree(tree_to(tree)),
+            })
+            .collect(),
+        refused_before: record.refused_before,
+    })
+}
+
+pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
+    let record: RecordV1 = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let drain = record.drain.map(|drain| -> Result<DrainRecord, String> {
+        Ok(DrainRecord {
+            requester: Requester::new(drain.requester).map_err(|error| error.to_string())?,
+            began: Wall(drain.began_ms),
+            boot_id: drain.boot_id,
+            at_start: drain.at_start,
+            leaks: drain.leaks,
+            drained_at: drain.drained_ms.map(Wall),
+            watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
+        })
+    });
+    Ok(Record {
+        service: ServiceName::new(service).map_err(|error| error.to_string())?,
+        doors: record.doors.iter().map(door_from).collect::<Result<_, _>>()?,
+        trees: record.trees.into_iter().map(tree_from).collect(),
+        drain: drain.transpose()?,
+        stopped: record
+            .stopped
+            .into_iter()
+            .map(|stopped| match stopped {
+                StoppedV1::Unit(name) => Stopped::Unit(name),
+                StoppedV1::Tree(tree) => Stopped::Tree(tree_from(tree)),
+            })
+            .collect(),
+        refused_before: record.refused_before,
+    })
+}
+
+pub(crate) fn fields_to(event: &Event) -> String {
+    let fields: Vec<(&str, &str)> = event.fields.iter().map(|field| (field.name.as_ref(), field.value.as_str())).collect();
+    json(&fields)
+}
+
+/// A row of the history.
+pub(crate) struct EventRow {
+    sequence: i64,
+    at_ms: i64,
+    number: u16,
+    service: Option<String>,
+    text: String,
+    fields: String,
+}
+
+impl EventRow {
+    pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            sequence: row.get(0)?,
+            at_ms: row.get(1)?,
+            number: row.get(2)?,
+            service: row.get(3)?,
+            text: row.get(4)?,
+            fields: row.get(5)?,
+        })
+    }
+
+    pub(crate) fn into_event(self) -> Option<(u64, Event)> {
+        let kind = *EventKind::ALL.iter().find(|kind| kind.number() == self.number)?;
+        let fields: Vec<(String, String)> = serde_json::from_str(&self.fields).ok()?;
+        let event = Event {
+            at: Wall(self.at_ms),
+            kind,
+            service: self.service.and_then(|name| ServiceName::new(name).ok()),
+            text: self.text,
+            fields: fields.into_iter().map(|(name, value)| Field { name: name.into(), value }).collect(),
+        };
+        Some((u64::try_from(self.sequence).unwrap_or(0), event))
+    }
+}

@@ -1,0 +1,131 @@
+use super::*;
+use ebb_model::{Door, DrainRecord, EventKind, Level, Proto, Reach, Stopped, Tree, Watcher, Who};
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("ebb-store-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::new(text).unwrap()
+}
+
+fn hold(requester: &str) -> Hold {
+    Hold {
+        service: name("nginx"),
+        requester: Requester::new(requester).unwrap(),
+        level: Level::Stopped,
+        reason: "kernel update \"6.1\"".into(),
+        by: Who { uid: 1000, name: "ana".into() },
+        since: Wall(1_700_000_000_000),
+        until: Some(Wall(1_700_000_360_000)),
+        except: ["10.0.0.0/8", "fd00::/8"].iter().map(|range| range.parse().unwrap()).collect(),
+    }
+}
+
+fn record() -> Record {
+    let tree = Tree { root: 7, started_ticks: 99, executable: "python3".into(), command: vec!["python3".into()] };
+    let reaches = [
+        Reach::Any4,
+        Reach::Any6,
+        Reach::Any,
+        Reach::Addr("10.0.0.1".parse().unwrap()),
+        Reach::Forward("fd00::1".parse().unwrap()),
+    ];
+    let protos = [Proto::Tcp, Proto::Udp, Proto::Quic];
+    Record {
+        service: name("nginx"),
+        doors: reaches
+            .iter()
+            .flat_map(|reach| protos.iter().map(|proto| Door { proto: *proto, reach: *reach, port: 443 }))
+            .collect(),
+        trees: vec![tree.clone()],
+        drain: Some(DrainRecord {
+            requester: Requester::operator(),
+            began: Wall(5),
+            boot_id: "b".into(),
+            at_start: 12,
+            leaks: 1,
+            drained_at: Some(Wall(9)),
+            watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
+        }),
+        stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],
+        refused_before: 17,
+    }
+}
+
+#[test]
+fn what_was_placed_is_there_for_the_next_process() {
+    let dir = Dir::new("place");
+    let (hold, record) = (hold("operator"), record());
+    Store::open(&dir.0).unwrap().place(&hold, &record).unwrap();
+    let store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.holds().unwrap(), [hold]);
+    assert_eq!(store.records().unwrap(), [record]);
+}
+
+#[test]
+fn the_record_goes_with_the_last_hold_only() {
+    let dir = Dir::new("release");
+    let mut store = Store::open(&dir.0).unwrap();
+    store.place(&hold("operator"), &record()).unwrap();
+    store.place(&hold("deploy"), &record()).unwrap();
+    store.keep_baseline(&name("nginx"), &[SessionId(1), SessionId(u64::MAX)].into()).unwrap();
+    assert!(store.release(&name("nginx"), &Requester::operator()).unwrap());
+    assert!(!store.release(&name("nginx"), &Requester::operator()).unwrap());
+    assert_eq!(store.records().unwrap().len(), 1);
+    assert_eq!(store.baseline(&name("nginx")).unwrap().unwrap().len(), 2);
+    assert!(store.release(&name("nginx"), &Requester::new("deploy").unwrap()).unwrap());
+    assert_eq!((store.holds().unwrap().len(), store.records().unwrap().len()), (0, 0));
+    assert_eq!(store.baseline(&name("nginx")).unwrap(), None);
+}
+
+#[test]
+fn history_is_read_back_in_order_and_by_service() {
+    let dir = Dir::new("events");
+    let mut store = Store::open(&dir.0).unwrap();
+    for (at, service) in [(1, "a"), (2, "b"), (3, "a")] {
+        let event = Event::new(Wall(at), EventKind::GateShut, &name(service), "shut").with("doors", 2);
+        store.append(&event).unwrap();
+    }
+    let of_a = store.events(0, 10, Some(&name("a"))).unwrap();
+    assert_eq!(of_a.iter().map(|(sequence, event)| (*sequence, event.at.0)).collect::<Vec<_>>(), [(1, 1), (3, 3)]);
+    assert_eq!(store.events(0, 1, None).unwrap()[0].0, 3);
+    assert_eq!(store.events(1, 10, None).unwrap().len(), 2);
+    assert_eq!(of_a[0].1.fields[0].value, "2");
+}
+
+#[test]
+fn a_store_of_a_newer_ebb_is_refused_and_left_alone() {
+    let dir = Dir::new("newer");
+    drop(Store::open(&dir.0).unwrap());
+    let db = Connection::open(dir.0.join("ebb.db")).unwrap();
+    db.pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+    assert!(matches!(Store::open(&dir.0), Err(StoreError::Newer { .. })));
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_empty_and_says_so() {
+    let store = Store::open(Path::new("/proc/no-such-place")).unwrap();
+    assert!(!store.is_writable());
+    assert!(store.holds().unwrap().is_empty());
+}
+
+#[test]
+fn a_file_that_is_no_store_is_an_error_not_an_empty_one() {
+    let dir = Dir::new("garbage");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    std::fs::write(dir.0.join("ebb.db"), vec![b'x'; 4096]).unwrap();
+    assert!(Store::open(&dir.0).is_err());
+}
