@@ -1,1 +1,10 @@
-//! To be written.
+//! Verbs: what should happen. Pure functions and state machines over [`ebb_model`]: what the world is
+//! and what time it is are arguments, what should be done comes back as data.
+
+pub mod drain;
+pub mod effective;
+pub mod gate;
+pub mod ledger;
+pub mod resolve;
+pub mod services;
+pub mod stay;

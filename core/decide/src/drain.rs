@@ -1,0 +1,563 @@
+//! The drain of one service, as a state machine without a world.
+//!
+//! ```text
+//!  Placing --Placed--> Shutting --Shut--> Proving --Proved--> Draining --empty, settled--> Confirming
+//!     |                    |                 |                 |  ^  |                        |    |
+//!     +------ Failed ------+---- Failed -----+                 |  |  +-- deadline: Ask ---+   |    | not shut, or
+//!                          |                                   v  |                       |   |    | somebody there
+//!                          |                                 Ending (goodbye, grace,      |   |    +--> Draining
+//!                          |                                         destroy)             |   v
+//!                          +----------------------> Over <--------------------------------+-- Stopping
+//! ```
+//!
+//! [`Drain::step`] takes what was seen or done and answers with what to do, in order; each action is
+//! idempotent, so that a crash after any of them is mended by doing it again. [`Drain::wakeup`] says when
+//! it wants to be called again and why.
+
+use std::collections::BTreeSet;
+
+use ebb_model::{Census, DoorProof, DrainSpec, How, Mono, Outcome, Proof, SessionId, Span, Tally, Then, Up, Why};
+
+use crate::ledger::{Ledger, Seen};
+
+/// A census may cost this share of one core: after one that took 1 ms of it, 100 ms pass.
+const CENSUS_SHARE: u64 = 100;
+/// Between two censuses at least.
+const CENSUS_PACE: Span = Span::seconds(1);
+/// Between two censuses while nobody is left: the proof wants several.
+const SETTLE_PACE: Span = Span(500);
+/// Between two censuses at most, whatever they cost: closings are counted by events in between.
+const CENSUS_LATEST: Span = Span::seconds(30);
+/// After a SYN cookie was sent, its client's answer takes a round trip and perhaps one retransmission.
+const COOKIE_GRACE: Span = Span::seconds(3);
+/// For this long after the gate was shut, an unknown connection may be the answer to a SYN cookie.
+const COOKIE_LATE: Span = Span::seconds(60);
+/// Between two attempts to destroy what does not go.
+const DESTROY_AGAIN: Span = Span::seconds(2);
+
+/// What was seen or done.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// The hold is on disk.
+    Placed,
+    /// The kernel acknowledged the gate.
+    Shut {
+        /// SYN cookies have been sent within the last minute, as far as known.
+        cookies: bool,
+    },
+    /// Each door was probed.
+    Proved(Vec<DoorProof>),
+    /// A whole census.
+    Census {
+        /// Every session.
+        seen: &'a [Seen],
+        /// What it cost of one core.
+        cost: Span,
+        /// The kernel received answers to SYN cookies since the last census.
+        cookies: bool,
+    },
+    /// A census could not be taken.
+    CensusFailed(Why),
+    /// The kernel told that these sockets are gone.
+    Closed(&'a [SessionId]),
+    /// Of those we meant to end, so many had gone already.
+    WereGone(u64),
+    /// The gate was read back just before *drained* is said: true if it is whole.
+    Confirmed(bool),
+    /// The service's own state, as its manager tells.
+    Up(Up, String),
+    /// The stop has ended.
+    Stopped(Result<(), Why>),
+    /// Something that the drain cannot go on without has failed.
+    Failed(Why),
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the hold and its record to disk.
+    Place,
+    /// Shut the gate.
+    Shut,
+    /// Shut the UDP doors too: their flows have been learnt.
+    ShutLearnt,
+    /// Probe each door.
+    Prove,
+    /// Take a whole census.
+    TakeCensus,
+    /// Write down who was there when the gate was shut.
+    KeepBaseline,
+    /// Name these connections as leaks.
+    Leak(Vec<SessionId>),
+    /// The deadline has come.
+    Deadline,
+    /// End these sessions.
+    End(How, Vec<SessionId>),
+    /// Read the gate back, and take one more census after it.
+    Confirm,
+    /// It is proven empty: write that down and say it.
+    SayDrained(Proof),
+    /// Stop the service.
+    Stop,
+    /// It is over; watch no more.
+    Finish(Outcome),
+}
+
+/// When to call again, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wakeup {
+    /// When.
+    pub at: Mono,
+    /// Why.
+    pub why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Placing,
+    Shutting,
+    Proving,
+    Draining,
+    Ending { until: Mono },
+    Confirming,
+    Stopping,
+    Over,
+}
+
+/// One drain.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    spec: DrainSpec,
+    phase: Phase,
+    began: Mono,
+    deadline: Option<Mono>,
+    deadline_over: bool,
+    shut_at: Option<Mono>,
+    learn_until: Option<Mono>,
+    cookies: bool,
+    cookies_at: Option<Mono>,
+    doors: Vec<DoorProof>,
+    ledger: Ledger,
+    census_at: Option<Mono>,
+    census_cost: Span,
+    unread: Option<Why>,
+    empty_since: Option<Mono>,
+    empty_censuses: u32,
+    destroyed_at: Option<Mono>,
+    up: Up,
+    proof: Option<Proof>,
+}
+
+impl Drain {
+    /// A drain that begins now. `udp` says that it has UDP doors whose flows must be learnt. `ledger` is
+    /// an empty one, or that of a drain which goes on.
+    #[must_use]
+    pub fn new(spec: DrainSpec, udp: bool, ledger: Ledger, now: Mono) -> Self {
+        Self {
+            deadline: spec.deadline.map(|span| now + span),
+            learn_until: udp.then(|| now + spec.learn),
+            spec,
+            phase: Phase::Placing,
+            began: now,
+            deadline_over: false,
+            shut_at: None,
+            cookies: false,
+            cookies_at: None,
+            doors: Vec::new(),
+            ledger,
+            census_at: None,
+            census_cost: Span::ZERO,
+            unread: None,
+            empty_since: None,
+            empty_censuses: 0,
+            destroyed_at: None,
+            up: Up::Running,
+            proof: None,
+        }
+    }
+
+    /// What to do first.
+    #[must_use]
+    pub fn begin(&self) -> Vec<Action> {
+        vec![Action::Place]
+    }
+
+    /// Takes what was seen or done; answers with what to do, in order.
+    pub fn step(&mut self, input: Input<'_>, now: Mono) -> Vec<Action> {
+        if self.phase == Phase::Over {
+            return Vec::new();
+        }
+        match input {
+            Input::Placed if self.phase == Phase::Placing => {
+                self.phase = Phase::Shutting;
+                vec![Action::Shut]
+            }
+            Input::Shut { cookies } if self.phase == Phase::Shutting => {
+                self.phase = Phase::Proving;
+                self.shut_at = Some(now);
+                self.cookies = cookies;
+                self.cookies_at = cookies.then_some(now);
+                // The census first: who is there now was there before the gate.
+                vec![Action::TakeCensus, Action::Prove]
+            }
+            Input::Proved(doors) if self.phase == Phase::Proving => self.proved(doors, now),
+            Input::Census { seen, cost, cookies } => self.census(seen, cost, cookies, now),
+            Input::CensusFailed(why) => self.census_failed(why, now),
+            Input::Closed(ids) => {
+                for id in ids {
+                    self.ledger.closed(*id, now);
+                }
+                self.look_again_if_empty()
+            }
+            Input::WereGone(count) => {
+                self.ledger.were_gone(count);
+                Vec::new()
+            }
+            Input::Confirmed(whole) => self.confirmed(whole, now),
+            Input::Up(up, seen) => self.up(up, seen),
+            Input::Stopped(result) if self.phase == Phase::Stopping => {
+                self.over(result.map_or_else(Outcome::StopFailed, |()| Outcome::Stopped))
+            }
+            Input::Failed(why) => self.over(Outcome::Failed(why)),
+            Input::Tick => self.tick(now),
+            // An answer that came after the phase that asked for it.
+            Input::Placed | Input::Shut { .. } | Input::Proved(_) | Input::Stopped(_) => Vec::new(),
+        }
+    }
+
+    fn over(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Over;
+        vec![Action::Finish(outcome)]
+    }
+
+    /// A probe that was accepted means that the gate does not hold: the drain must not go on as if it did.
+    fn proved(&mut self, doors: Vec<DoorProof>, now: Mono) -> Vec<Action> {
+        let open = doors.iter().find_map(|proof| match &proof.refused {
+            Err(why @ Why::ProbeMet { .. }) => Some(why.clone()),
+            _ => None,
+        });
+        self.doors = doors;
+        if let Some(why) = open {
+            return self.over(Outcome::Failed(why));
+        }
+        self.phase = Phase::Draining;
+        self.judge(now)
+    }
+
+    fn census(&mut self, seen: &[Seen], cost: Span, cookies: bool, now: Mono) -> Vec<Action> {
+        if self.shut_at.is_none() {
+            return Vec::new();
+        }
+        if cookies {
+            self.cookies = true;
+            self.cookies_at = Some(now);
+        }
+        let first = self.ledger.baseline().is_none();
+        let late = self.cookies && self.shut_at.is_some_and(|shut| now.since(shut) < COOKIE_LATE);
+        let leaks = self.ledger.observe(seen, late, now);
+        self.census_at = Some(now);
+        self.census_cost = cost;
+        self.unread = None;
+        let mut actions = Vec::new();
+        if first {
+            actions.push(Action::KeepBaseline);
+        }
+        if !leaks.is_empty() {
+            actions.push(Action::Leak(leaks));
+        }
+        if self.blocking() > 0 {
+            self.empty_since = None;
+            self.empty_censuses = 0;
+        } else {
+            self.empty_since.get_or_insert(now);
+            self.empty_censuses += 1;
+        }
+        actions.extend(self.judge(now));
+        actions
+    }
+
+    fn census_failed(&mut self, why: Why, now: Mono) -> Vec<Action> {
+        self.census_at = Some(now);
+        self.unread = Some(why);
+        self.empty_since = None;
+        self.empty_censuses = 0;
+        if self.phase == Phase::Confirming {
+            self.phase = Phase::Draining;
+        }
+        Vec::new()
+    }
+
+    /// Sessions that stand between now and *drained*. Testers let in by `--except` do not, unless the
+    /// service would then be stopped under them.
+    #[must_use]
+    pub const fn blocking(&self) -> u64 {
+        let counts = self.ledger.counts();
+        if self.spec.stop { counts.left() } else { counts.left().saturating_sub(counts.excepted) }
+    }
+
+    /// Closing events say that nobody is left: only a whole census may say so.
+    fn look_again_if_empty(&self) -> Vec<Action> {
+        let waits = matches!(self.phase, Phase::Draining | Phase::Ending { .. });
+        if waits && self.blocking() == 0 && self.empty_since.is_none() { vec![Action::TakeCensus] } else { Vec::new() }
+    }
+
+    /// The grace that SYN cookies ask for in addition to the settle time.
+    const fn cookie_grace(&self) -> Span {
+        if self.cookies { COOKIE_GRACE } else { Span::ZERO }
+    }
+
+    /// When *drained* may be said, if nobody appears until then.
+    fn settled_at(&self) -> Option<Mono> {
+        let since = self.empty_since?;
+        let after_cookies = self.cookies_at.map_or(since, |at| since.max(at)) + self.cookie_grace();
+        let settled = (since + self.spec.settle).max(after_cookies);
+        Some(self.learn_until.map_or(settled, |learnt| settled.max(learnt + self.spec.settle)))
+    }
+
+    fn judge(&mut self, now: Mono) -> Vec<Action> {
+        if !matches!(self.phase, Phase::Draining | Phase::Ending { .. }) {
+            return Vec::new();
+        }
+        if self.settled_at().is_some_and(|at| now >= at) && self.empty_censuses >= 2 {
+            self.phase = Phase::Confirming;
+            return vec![Action::Confirm];
+        }
+        self.deadline(now)
+    }
+
+    fn deadline(&mut self, now: Mono) -> Vec<Action> {
+        if let Phase::Ending { until } = self.phase
+            && now >= until
+        {
+            self.phase = Phase::Draining;
+            return self.end(How::Destroy, now);
+        }
+        if self.phase == Phase::Draining && self.destroyed_at.is_some_and(|at| now.since(at) >= DESTROY_AGAIN) {
+            return self.end(How::Destroy, now);
+        }
+        if self.deadline_over || self.deadline.is_none_or(|at| now < at) || self.phase != Phase::Draining {
+            return Vec::new();
+        }
+        self.deadline_over = true;
+        let mut actions = vec![Action::Deadline];
+        actions.extend(match self.spec.then {
+            Then::Ask if self.blocking() == 0 && self.unread.is_none() => Vec::new(), // it only settles
+            Then::Ask => self.over(Outcome::DeadlineReached),
+            Then::End => {
+                self.phase = Phase::Ending { until: now + self.spec.grace };
+                self.end(How::Goodbye, now)
+            }
+            Then::Cut => self.end(How::Destroy, now),
+        });
+        actions
+    }
+
+    fn end(&mut self, how: How, now: Mono) -> Vec<Action> {
+        let ids: Vec<SessionId> = self.ledger.sessions().collect();
+        if how == How::Destroy {
+            self.destroyed_at = Some(now);
+        }
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        self.ledger.ending(&ids, how);
+        vec![Action::End(how, ids), Action::TakeCensus]
+    }
+
+    fn confirmed(&mut self, whole: bool, now: Mono) -> Vec<Action> {
+        if self.phase != Phase::Confirming {
+            return Vec::new();
+        }
+        let Some(since) = self.empty_since.filter(|_| whole) else {
+            self.phase = Phase::Draining;
+            self.empty_since = None;
+            self.empty_censuses = 0;
+            return if whole { Vec::new() } else { vec![Action::Shut] };
+        };
+        let proof = Proof {
+            doors: self.doors.clone(),
+            empty_for: now.since(since),
+            censuses: self.empty_censuses,
+            cookie_grace: self.cookie_grace(),
+        };
+        self.proof = Some(proof.clone());
+        let mut actions = vec![Action::SayDrained(proof)];
+        if !self.spec.stop {
+            actions.extend(self.over(Outcome::Drained));
+        } else if matches!(self.up, Up::Stopped | Up::Failed) {
+            actions.extend(self.over(Outcome::EndedElsewhere(Why::EndedElsewhere {
+                seen: "it was not running any more when its last session had ended".to_owned(),
+            })));
+        } else {
+            self.phase = Phase::Stopping;
+            actions.push(Action::Stop);
+        }
+        actions
+    }
+
+    /// The manager's word on the service. Sessions may outlive it (ssh's do): then the drain goes on.
+    fn up(&mut self, up: Up, seen: String) -> Vec<Action> {
+        let ended = matches!(up, Up::Stopped | Up::Failed) && matches!(self.up, Up::Running | Up::Changing);
+        self.up = up;
+        let ours = self.phase == Phase::Stopping;
+        if ended && !ours && self.ledger.baseline().is_some() && self.ledger.counts().left() == 0 {
+            return self.over(Outcome::EndedElsewhere(Why::EndedElsewhere { seen }));
+        }
+        if ended && !ours { vec![Action::TakeCensus] } else { Vec::new() }
+    }
+
+    fn tick(&mut self, now: Mono) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.shut_at.is_some() && self.learn_until.is_some_and(|at| now >= at) {
+            self.learn_until = None;
+            actions.push(Action::ShutLearnt);
+        }
+        if self.census_due().is_some_and(|at| now >= at) {
+            // Not before it has been answered, or failed.
+            self.census_at = Some(now);
+            actions.push(Action::TakeCensus);
+        }
+        actions.extend(self.judge(now));
+        actions
+    }
+
+    fn census_due(&self) -> Option<Mono> {
+        if !matches!(self.phase, Phase::Draining | Phase::Ending { .. }) {
+            return None;
+        }
+        let pace = if self.empty_since.is_some() {
+            SETTLE_PACE
+        } else {
+            CENSUS_PACE.max(Span(self.census_cost.0.saturating_mul(CENSUS_SHARE))).min(CENSUS_LATEST)
+        };
+        Some(self.census_at.map_or(self.began, |at| at + pace))
+    }
+
+    /// When [`Input::Tick`] is wanted next, and why; none while an answer is awaited.
+    #[must_use]
+    pub fn wakeup(&self) -> Option<Wakeup> {
+        let mut at = self.census_due()?;
+        let learnt = self.learn_until.filter(|_| self.shut_at.is_some());
+        let grace = match self.phase {
+            Phase::Ending { until } => Some(until),
+            _ => None,
+        };
+        let deadline = self.deadline.filter(|_| !self.deadline_over);
+        for other in [learnt, grace, deadline, self.settled_at()].into_iter().flatten() {
+            at = at.min(other);
+        }
+        Some(Wakeup { at, why: self.why(at) })
+    }
+
+    /// What it waits for.
+    #[must_use]
+    pub fn why(&self, now: Mono) -> Why {
+        if let Some(why) = &self.unread {
+            return why.clone();
+        }
+        match self.empty_since {
+            Some(since) if self.cookies && now.since(since) >= self.spec.settle => {
+                Why::CookieGrace { left: self.settled_at().map_or(Span::ZERO, |at| at.since(now)) }
+            }
+            Some(since) => Why::Settling { empty_for: now.since(since), settle: self.spec.settle },
+            None => Why::SessionsLeft(self.blocking()),
+        }
+    }
+
+    /// What it is doing, in one or two words.
+    #[must_use]
+    pub const fn doing(&self) -> &'static str {
+        match self.phase {
+            Phase::Placing => "placing the hold",
+            Phase::Shutting => "shutting the gate",
+            Phase::Proving => "proving it shut",
+            Phase::Draining if self.empty_since.is_some() => "settling",
+            Phase::Draining => "draining",
+            Phase::Ending { .. } => "ending sessions",
+            Phase::Confirming => "confirming",
+            Phase::Stopping => "stopping",
+            Phase::Over => "done",
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The operator leaves; hold and gate stay. The answer is the outcome to report.
+    pub fn detach(&mut self) -> Outcome {
+        self.phase = Phase::Over;
+        Outcome::Detached
+    }
+
+    /// The sessions' ledger.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The proof, once it is drained.
+    #[must_use]
+    pub const fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub const fn spec(&self) -> &DrainSpec {
+        &self.spec
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn began(&self) -> Mono {
+        self.began
+    }
+
+    /// When the deadline is.
+    #[must_use]
+    pub const fn deadline_at(&self) -> Option<Mono> {
+        self.deadline
+    }
+
+    /// The longest that a session stayed after the gate was shut.
+    #[must_use]
+    pub fn longest_wait(&self, now: Mono) -> Span {
+        let Some(shut) = self.shut_at else { return Span::ZERO };
+        if self.ledger.counts().left() > 0 {
+            return now.since(shut);
+        }
+        self.ledger.last_end().map_or(Span::ZERO, |end| end.since(shut))
+    }
+
+    /// What has become of the sessions.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.ledger.tally()
+    }
+
+    /// The present numbers as a census.
+    #[must_use]
+    pub fn as_census(&self, now: Mono) -> Census {
+        Census {
+            at: self.census_at.unwrap_or(now),
+            full: self.census_at == Some(now),
+            counts: self.unread.clone().map_or_else(|| Ok(self.ledger.counts()), Err),
+            oldest: self.ledger.oldest().cloned(),
+        }
+    }
+
+    /// Who was there when the gate was shut.
+    #[must_use]
+    pub fn baseline(&self) -> BTreeSet<SessionId> {
+        self.ledger.baseline().cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "drain_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! Which doors must be shut: from all holds on this server, always as a whole.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ebb_model::{Cidr, Door, Hold, Proto, Reach, Record, Service, ServiceName};
+
+/// What the gate must be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Doors where new sessions are refused.
+    pub shut: BTreeSet<Door>,
+    /// UDP doors whose flows are being learnt; nothing is refused there yet.
+    pub learn: BTreeSet<Door>,
+    /// Addresses and ports that a wildcard door above would shut too, but that are other services'.
+    pub open: BTreeSet<(IpAddr, u16)>,
+    /// Who may still come in, where.
+    pub except: BTreeSet<(Cidr, Door)>,
+}
+
+/// The rules for all holds. `learning` names the services whose UDP flows are still being learnt.
+#[must_use]
+pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], learning: &BTreeSet<ServiceName>) -> Rules {
+    let mut rules = Rules::default();
+    for record in records {
+        let own: Vec<&Hold> = holds.iter().filter(|hold| hold.service == record.service).collect();
+        if own.is_empty() {
+            continue;
+        }
+        for door in &record.doors {
+            let learns = door.proto == Proto::Udp && learning.contains(&record.service);
+            if learns {
+                rules.learn.insert(*door)
+            } else {
+                rules.shut.insert(*door)
+            };
+            rules.except.extend(except(&own).into_iter().map(|range| (range, *door)));
+        }
+    }
+    let held: BTreeSet<&ServiceName> = holds.iter().map(|hold| &hold.service).collect();
+    for service in services.iter().filter(|service| !held.contains(&service.name)) {
+        rules.open.extend(service.doors.iter().filter_map(|door| kept_open(door, &rules.shut)));
+    }
+    rules
+}
+
+/// Who may come in past several holds: only those whom every one of them excepts.
+fn except(holds: &[&Hold]) -> BTreeSet<Cidr> {
+    holds
+        .iter()
+        .flat_map(|hold| &hold.except)
+        .filter(|range| {
+            let inside = |wider: &Cidr| wider.prefix <= range.prefix && wider.contains(range.ip);
+            holds.iter().all(|hold| hold.except.iter().any(inside))
+        })
+        .copied()
+        .collect()
+}
+
+/// The address of another service's door that a wildcard in `shut` would shut as well.
+fn kept_open(door: &Door, shut: &BTreeSet<Door>) -> Option<(IpAddr, u16)> {
+    let Reach::Addr(ip) = door.reach else { return None };
+    let covered = |wide: &&Door| match wide.reach {
+        Reach::Any => true,
+        Reach::Any4 => ip.is_ipv4(),
+        Reach::Any6 => ip.is_ipv6(),
+        Reach::Addr(_) | Reach::Forward(_) => false,
+    };
+    shut.iter().filter(|wide| wide.port == door.port).find(covered).map(|_| (ip, door.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebb_model::{Level, Origin, Requester, StartType, Up, Wall, Who};
+
+    fn hold(service: &str, requester: &str, except: &[&str]) -> Hold {
+        Hold {
+            service: ServiceName::new(service).unwrap(),
+            requester: Requester::new(requester).unwrap(),
+            level: Level::Draining,
+            reason: String::new(),
+            by: Who { uid: 0, name: "root".into() },
+            since: Wall(0),
+            until: None,
+            except: except.iter().map(|range| range.parse().unwrap()).collect(),
+        }
+    }
+
+    fn door(proto: Proto, reach: Reach) -> Door {
+        Door { proto, reach, port: 80 }
+    }
+
+    fn record(service: &str, doors: &[Door]) -> Record {
+        Record {
+            service: ServiceName::new(service).unwrap(),
+            doors: doors.iter().copied().collect(),
+            trees: vec![],
+            drain: None,
+            stopped: vec![],
+            refused_before: 0,
+        }
+    }
+
+    fn service(name: &str, door: Door) -> Service {
+        Service {
+            name: ServiceName::new(name).unwrap(),
+            origin: Origin::Trees(vec![]),
+            doors: [door].into(),
+            unix_doors: BTreeSet::new(),
+            shared_with: BTreeSet::new(),
+            cgroups: BTreeSet::new(),
+            up: Up::Running,
+            start: StartType::ByHand,
+            aliases: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn no_hold_no_rules() {
+        let record = record("a", &[door(Proto::Tcp, Reach::Any)]);
+        assert_eq!(rules(&[], &[record], &[], &BTreeSet::new()), Rules::default());
+    }
+
+    #[test]
+    fn a_neighbour_on_the_same_port_stays_open_unless_held_itself() {
+        let ip: IpAddr = "10.0.0.2".parse().unwrap();
+        let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
+        let services = [service("a", a), service("b", b)];
+        let records = [record("a", &[a]), record("b", &[b])];
+        let one = rules(&[hold("a", "x", &[])], &records, &services, &BTreeSet::new());
+        assert_eq!((one.shut, one.open), ([a].into(), [(ip, 80)].into()));
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, &BTreeSet::new());
+        assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_tester_must_be_excepted_by_every_hold() {
+        let a = door(Proto::Tcp, Reach::Any);
+        let records = [record("a", &[a])];
+        let holds = [hold("a", "x", &["10.0.0.0/8"]), hold("a", "y", &["10.1.0.0/16", "192.0.2.1"])];
+        let except = rules(&holds, &records, &[], &BTreeSet::new()).except;
+        assert_eq!(except, [("10.1.0.0/16".parse().unwrap(), a)].into());
+    }
+
+    #[test]
+    fn udp_is_learnt_first_and_tcp_and_quic_are_not() {
+        let doors = [Proto::Tcp, Proto::Udp, Proto::Quic].map(|proto| door(proto, Reach::Any));
+        let records = [record("a", &doors)];
+        let learning = [ServiceName::new("a").unwrap()].into();
+        let rules = rules(&[hold("a", "x", &[])], &records, &[], &learning);
+        assert_eq!((rules.learn, rules.shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
+    }
+}
