@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ebb_model::{Cidr, Door, Hold, Proto, Reach, Record, Service, ServiceName};
+use ebb_model::{Cidr, Door, Hold, Proto, Reach, Record, Service, ServiceName, Wall};
 
 /// What the gate must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +18,9 @@ pub struct Rules {
     pub except: BTreeSet<(Cidr, Door)>,
 }
 
-/// The rules for all holds. `learning` names the services whose UDP flows are still being learnt.
+/// The rules for all holds at the time `now`.
 #[must_use]
-pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], learning: &BTreeSet<ServiceName>) -> Rules {
+pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Wall) -> Rules {
     let mut rules = Rules::default();
     for record in records {
         let own: Vec<&Hold> = holds.iter().filter(|hold| hold.service == record.service).collect();
@@ -28,7 +28,8 @@ pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], learning:
             continue;
         }
         for door in &record.doors {
-            let learns = door.proto == Proto::Udp && learning.contains(&record.service);
+            let learning = record.drain.as_ref().and_then(|drain| drain.learn_until).is_some_and(|until| now < until);
+            let learns = door.proto == Proto::Udp && learning;
             if learns {
                 rules.learn.insert(*door)
             } else {
@@ -72,7 +73,7 @@ fn kept_open(door: &Door, shut: &BTreeSet<Door>) -> Option<(IpAddr, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebb_model::{Level, Origin, Requester, StartType, Up, Wall, Who};
+    use ebb_model::{DrainRecord, Level, Origin, Requester, StartType, Up, Who};
 
     fn hold(service: &str, requester: &str, except: &[&str]) -> Hold {
         Hold {
@@ -95,6 +96,8 @@ mod tests {
         Record {
             service: ServiceName::new(service).unwrap(),
             doors: doors.iter().copied().collect(),
+            units: vec![],
+            sockets: vec![],
             trees: vec![],
             drain: None,
             stopped: vec![],
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn no_hold_no_rules() {
         let record = record("a", &[door(Proto::Tcp, Reach::Any)]);
-        assert_eq!(rules(&[], &[record], &[], &BTreeSet::new()), Rules::default());
+        assert_eq!(rules(&[], &[record], &[], Wall(0)), Rules::default());
     }
 
     #[test]
@@ -128,9 +131,9 @@ mod tests {
         let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
         let services = [service("a", a), service("b", b)];
         let records = [record("a", &[a]), record("b", &[b])];
-        let one = rules(&[hold("a", "x", &[])], &records, &services, &BTreeSet::new());
+        let one = rules(&[hold("a", "x", &[])], &records, &services, Wall(0));
         assert_eq!((one.shut, one.open), ([a].into(), [(ip, 80)].into()));
-        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, &BTreeSet::new());
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, Wall(0));
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()));
     }
 
@@ -139,16 +142,26 @@ mod tests {
         let a = door(Proto::Tcp, Reach::Any);
         let records = [record("a", &[a])];
         let holds = [hold("a", "x", &["10.0.0.0/8"]), hold("a", "y", &["10.1.0.0/16", "192.0.2.1"])];
-        let except = rules(&holds, &records, &[], &BTreeSet::new()).except;
+        let except = rules(&holds, &records, &[], Wall(0)).except;
         assert_eq!(except, [("10.1.0.0/16".parse().unwrap(), a)].into());
     }
 
     #[test]
     fn udp_is_learnt_first_and_tcp_and_quic_are_not() {
         let doors = [Proto::Tcp, Proto::Udp, Proto::Quic].map(|proto| door(proto, Reach::Any));
-        let records = [record("a", &doors)];
-        let learning = [ServiceName::new("a").unwrap()].into();
-        let rules = rules(&[hold("a", "x", &[])], &records, &[], &learning);
-        assert_eq!((rules.learn, rules.shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
+        let mut records = [record("a", &doors)];
+        records[0].drain = Some(DrainRecord {
+            requester: Requester::operator(),
+            began: Wall(0),
+            boot_id: String::new(),
+            at_start: 0,
+            leaks: 0,
+            drained_at: None,
+            learn_until: Some(Wall(30)),
+            watcher: None,
+        });
+        let at = |now| rules(&[hold("a", "x", &[])], &records, &[], Wall(now));
+        assert_eq!((at(29).learn, at(29).shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
+        assert_eq!((at(30).learn, at(30).shut), ([].into(), doors.into()));
     }
 }

@@ -29,6 +29,10 @@ pub struct Record {
     pub service: ServiceName,
     /// The doors to keep shut; they outlive the listening sockets.
     pub doors: BTreeSet<Door>,
+    /// Units it was made of.
+    pub units: Vec<String>,
+    /// Socket units that open its doors.
+    pub sockets: Vec<String>,
     /// Process trees it was made of, for services without a unit.
     pub trees: Vec<Tree>,
     /// The drain, if one began.
@@ -54,6 +58,8 @@ pub struct DrainRecord {
     pub leaks: u64,
     /// When it was proven empty.
     pub drained_at: Option<Wall>,
+    /// Until when its UDP flows are learnt and nothing is refused at UDP doors.
+    pub learn_until: Option<Wall>,
     /// Who watches it.
     pub watcher: Option<Watcher>,
 }

@@ -51,12 +51,15 @@ struct DrainV1 {
     at_start: u64,
     leaks: u64,
     drained_ms: Option<i64>,
+    learn_until_ms: Option<i64>,
     watcher: Option<(u32, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct RecordV1 {
     doors: Vec<DoorV1>,
+    units: Vec<String>,
+    sockets: Vec<String>,
     trees: Vec<TreeV1>,
     drain: Option<DrainV1>,
     stopped: Vec<StoppedV1>,
@@ -143,6 +146,8 @@ fn tree_from(tree: TreeV1) -> Tree {
 pub(crate) fn record_to(record: &Record) -> String {
     json(&RecordV1 {
         doors: record.doors.iter().map(door_to).collect(),
+        units: record.units.clone(),
+        sockets: record.sockets.clone(),
         trees: record.trees.iter().map(tree_to).collect(),
         drain: record.drain.as_ref().map(|drain| DrainV1 {
             requester: drain.requester.as_str().to_owned(),
@@ -151,6 +156,7 @@ pub(crate) fn record_to(record: &Record) -> String {
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_ms: drain.drained_at.map(|at| at.0),
+            learn_until_ms: drain.learn_until.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
         }),
         stopped: record
@@ -175,12 +181,15 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_at: drain.drained_ms.map(Wall),
+            learn_until: drain.learn_until_ms.map(Wall),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
         })
     });
     Ok(Record {
         service: ServiceName::new(service).map_err(|error| error.to_string())?,
         doors: record.doors.iter().map(door_from).collect::<Result<_, _>>()?,
+        units: record.units,
+        sockets: record.sockets,
         trees: record.trees.into_iter().map(tree_from).collect(),
         drain: drain.transpose()?,
         stopped: record
@@ -196,7 +205,8 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
 }
 
 pub(crate) fn fields_to(event: &Event) -> String {
-    let fields: Vec<(&str, &str)> = event.fields.iter().map(|field| (field.name.as_ref(), field.value.as_str())).collect();
+    let fields: Vec<(&str, &str)> =
+        event.fields.iter().map(|field| (field.name.as_ref(), field.value.as_str())).collect();
     json(&fields)
 }
 

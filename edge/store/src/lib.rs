@@ -107,7 +107,10 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("ebb.db");
         match Self::open_for_writing(dir, &path) {
-            Err(error) if error.is_not_permitted() || matches!(error, StoreError::Open { .. }) => {
+            Err(error)
+                if error.is_not_permitted()
+                    || matches!(error, StoreError::Directory { .. } | StoreError::Open { .. }) =>
+            {
                 if path.exists() {
                     Self::open_for_reading(&path)
                 } else {

@@ -50,6 +50,8 @@ fn record() -> Record {
             .iter()
             .flat_map(|reach| protos.iter().map(|proto| Door { proto: *proto, reach: *reach, port: 443 }))
             .collect(),
+        units: vec!["nginx.service".into()],
+        sockets: vec!["nginx.socket".into()],
         trees: vec![tree.clone()],
         drain: Some(DrainRecord {
             requester: Requester::operator(),
@@ -58,6 +60,7 @@ fn record() -> Record {
             at_start: 12,
             leaks: 1,
             drained_at: Some(Wall(9)),
+            learn_until: Some(Wall(7)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],
