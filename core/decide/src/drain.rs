@@ -37,7 +37,7 @@ const DESTROY_AGAIN: Span = Span::seconds(2);
 
 /// What was seen or done.
 #[derive(Clone, Debug)]
-pub enum Input<'a> {
+pub enum Input {
     /// The hold is on disk.
     Placed,
     /// The kernel acknowledged the gate.
@@ -50,7 +50,7 @@ pub enum Input<'a> {
     /// A whole census.
     Census {
         /// Every session.
-        seen: &'a [Seen],
+        seen: Vec<Seen>,
         /// What it cost of one core.
         cost: Span,
         /// The kernel received answers to SYN cookies since the last census.
@@ -59,7 +59,7 @@ pub enum Input<'a> {
     /// A census could not be taken.
     CensusFailed(Why),
     /// The kernel told that these sockets are gone.
-    Closed(&'a [SessionId]),
+    Closed(Vec<SessionId>),
     /// Of those we meant to end, so many had gone already.
     WereGone(u64),
     /// The gate was read back just before *drained* is said: true if it is whole.
@@ -185,7 +185,7 @@ impl Drain {
     }
 
     /// Takes what was seen or done; answers with what to do, in order.
-    pub fn step(&mut self, input: Input<'_>, now: Mono) -> Vec<Action> {
+    pub fn step(&mut self, input: Input, now: Mono) -> Vec<Action> {
         if self.phase == Phase::Over {
             return Vec::new();
         }
@@ -203,11 +203,11 @@ impl Drain {
                 vec![Action::TakeCensus, Action::Prove]
             }
             Input::Proved(doors) if self.phase == Phase::Proving => self.proved(doors, now),
-            Input::Census { seen, cost, cookies } => self.census(seen, cost, cookies, now),
+            Input::Census { seen, cost, cookies } => self.census(&seen, cost, cookies, now),
             Input::CensusFailed(why) => self.census_failed(why, now),
             Input::Closed(ids) => {
                 for id in ids {
-                    self.ledger.closed(*id, now);
+                    self.ledger.closed(id, now);
                 }
                 self.look_again_if_empty()
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 use zbus::{Connection, DBusError as _, DynamicType, Message, conn, fdo};
@@ -23,6 +23,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) const CALL_WITHIN: Duration = Duration::from_secs(5);
 /// After a bus did not answer at all, every call would wait that long again: leave it alone for a while.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(5);
+
+/// dbus-daemon refuses the 129th unanswered call of a connection and the 257th connection of a
+/// user (its defaults). Half of the one, a quarter of the other.
+const AT_ONCE: usize = 64;
 
 /// Why a call on the bus brought no reply.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ fn is_gone(error: &zbus::Error) -> bool {
             | fdo::Error::NameHasNoOwner(_)
             | fdo::Error::NoReply(_)
             | fdo::Error::NoServer(_)
+            | fdo::Error::LimitsExceeded(_)
             | fdo::Error::Disconnected(_)
             | fdo::Error::Timeout(_)
             | fdo::Error::TimedOut(_) => true,
@@ -78,9 +83,17 @@ struct Line {
 }
 
 /// The shared connection for calls. It never carries a signal stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bus {
     line: Mutex<Line>,
+    calls: Semaphore,
+    waits: Semaphore,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self { line: Mutex::default(), calls: Semaphore::new(AT_ONCE), waits: Semaphore::new(AT_ONCE) }
+    }
 }
 
 impl Bus {
@@ -90,6 +103,7 @@ impl Bus {
     where
         B: serde_body::Serialize + DynamicType + Sync,
     {
+        let _turn = turn(&self.calls).await;
         let (open, fresh) = self.line().await?;
         match self.call_on(&open, path, interface, member, body).await {
             Err(Fault::Gone(_)) if !fresh && !self.is_left_alone().await => {
@@ -164,6 +178,11 @@ impl Bus {
         }
     }
 
+    /// One of a bounded number of turns to wait for a job on a connection of one's own.
+    pub(crate) async fn wait_turn(&self) -> SemaphorePermit<'_> {
+        turn(&self.waits).await
+    }
+
     async fn is_left_alone(&self) -> bool {
         let line = self.line.lock().await;
         line.left_alone_until.is_some_and(|until| Instant::now() < until)
@@ -174,6 +193,10 @@ impl Bus {
         line.open = None;
         line.left_alone_until = Some(Instant::now() + LEFT_ALONE_FOR);
     }
+}
+
+async fn turn(turns: &Semaphore) -> SemaphorePermit<'_> {
+    turns.acquire().await.expect("the turns are never closed")
 }
 
 /// Asks the bus for signals of systemd, and systemd to send them (it sends none unasked).

@@ -52,7 +52,8 @@ pub enum Change {
     },
 }
 
-/// A unit went from one state to another. A restart is several edges, through `Inactive`.
+/// A unit went from one state to another. A restart is several edges, through `Inactive`; while
+/// there is a `job`, none of them is settled: wait for its `JobEnded`, then read the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateEdge {
     /// The unit.
@@ -63,7 +64,7 @@ pub struct StateEdge {
     pub to: ActiveState,
     /// Its state now in the words of its kind (`auto-restart`, `exited`, ...).
     pub sub: String,
-    /// The job that is still queued for it: `Inactive` with a job is a restart under way, not an end.
+    /// The job that is still queued or running for it: also the very one that caused this edge.
     pub job: Option<u32>,
 }
 
@@ -140,11 +141,11 @@ impl Changes {
             "PropertiesChanged" => self.edge(message),
             "JobNew" => job_queued(message),
             "JobRemoved" => job_ended(message),
-            "UnitRemoved" => self.unloaded(message),
             // Sent twice: true when it begins, false when it is done.
             "Reloading" => (message.body().deserialize::<bool>().ok() == Some(false)).then_some(Change::Reloaded),
             // systemd left the bus or came to it: our subscription is gone with the old name.
             "NameOwnerChanged" => return self.lose(),
+            // UnitRemoved is no end of a unit: a reload sends it for every unit.
             _ => None,
         };
         self.ready.extend(change);
@@ -176,15 +177,6 @@ impl Changes {
         }
         .unwrap_or(ActiveState::Inactive);
         (from != *to).then_some(from)
-    }
-
-    /// systemd forgets only units that are inactive, or were failed and have been reset.
-    fn unloaded(&mut self, message: &Message) -> Option<Change> {
-        let (name, _) = message.body().deserialize::<(String, zbus::OwnedObjectPath)>().ok()?;
-        let unit = UnitName::new(&name).ok()?;
-        let to = ActiveState::Inactive;
-        let from = self.go(&unit, &to)?;
-        Some(Change::State(StateEdge { unit, from, to, sub: "dead".to_owned(), job: None }))
     }
 }
 
@@ -281,18 +273,18 @@ mod tests {
         );
     }
 
+    /// A reload forgets every unit and makes it anew: seen on 252. That is not a stop.
     #[test]
-    fn a_forgotten_failed_unit_is_an_edge_and_is_not_kept() {
+    fn a_forgotten_unit_has_not_stopped() {
         let mut changes = Changes::new(Systemd::new());
-        changes.take(&changed("x.service", "failed", 0));
+        changes.take(&changed("x.service", "active", 0));
         let path = zbus::ObjectPath::try_from("/x").unwrap();
-        let removed = |name: &str| {
-            let signal = Message::signal(ROOT, MANAGER, "UnitRemoved");
-            signal.build(&(name, path.clone())).unwrap()
-        };
-        changes.take(&removed("x.service"));
-        changes.take(&removed("y.service"));
-        assert_eq!(edges(&mut changes).len(), 2);
+        let removed = Message::signal(ROOT, MANAGER, "UnitRemoved").build(&("x.service", path)).unwrap();
+        changes.take(&removed);
+        changes.take(&changed("x.service", "active", 0));
+        assert_eq!(edges(&mut changes).len(), 1);
+        changes.take(&changed("x.service", "inactive", 0));
+        assert_eq!(edges(&mut changes).len(), 1);
         assert!(changes.states.is_empty());
     }
 

@@ -1,6 +1,6 @@
 //! Stopping and starting: ask, wait for the job to end, read back what became of the unit.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, export::futures_core::Stream};
@@ -18,6 +18,8 @@ use crate::{
 
 /// How often the state is read while the end of a job can no longer be heard.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it is read although the bus seems to be fine.
+const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
 words! {
     /// How a job ended: systemd's word for it, or why there is none.
@@ -50,7 +52,7 @@ words! {
         Concurrency = "concurrency",
         /// Our deadline passed; the job goes on.
         DeadlinePassed = "deadline passed",
-        /// The job is over, but the bus was away when it ended: only the state tells.
+        /// The job is over, but the bus was away (or mute) when it ended: only the state tells.
         Unseen = "unseen",
     }
 }
@@ -146,8 +148,8 @@ impl Systemd {
     async fn act(&self, verb: Verb, name: &UnitName, deadline: Duration) -> Result<JobReport> {
         let what = format!("{} {name}", verb.word());
         let until = Instant::now() + deadline;
-        let mut pin = None;
-        let end = match self.by_bus(verb, name, until, &mut pin).await {
+        let mut kept = None;
+        let end = match self.by_bus(verb, name, until, &mut kept).await {
             Ok(Heard::End(end)) => end,
             Ok(Heard::NoAnswer) => return Err(Error::Timeout { what, after: deadline }),
             Ok(Heard::LostSight(job)) => self.by_looking(&what, name, job, until).await?,
@@ -158,13 +160,22 @@ impl Systemd {
         Ok(JobReport { end, after })
     }
 
-    /// The order matters: listen first, then ask, or a quick job ends unheard. `pin` keeps systemd
+    /// The order matters: listen first, then ask, or a quick job ends unheard. `kept` keeps systemd
     /// from forgetting the unit (and with it how it ended) before it is read back.
-    async fn by_bus(&self, verb: Verb, name: &UnitName, until: Instant) -> std::result::Result<Heard, Fault> {
+    async fn by_bus(
+        &self,
+        verb: Verb,
+        name: &UnitName,
+        until: Instant,
+        kept: &mut Option<Connection>,
+    ) -> std::result::Result<Heard, Fault> {
+        let Ok(_turn) = timeout_at(until, self.bus.wait_turn()).await else {
+            return Ok(Heard::NoAnswer);
+        };
         let asking = async {
             let ears = self.bus.own_line().await?;
             bus::pin(&ears, name).await;
-            *pin = Some(ears.clone());
+            *kept = Some(ears.clone());
             let rule = format!("type='signal',sender='{NAME}',interface='{MANAGER}',member='JobRemoved'");
             bus::subscribe(&ears, &[rule]).await?;
             let stream = MessageStream::from(&ears);
@@ -179,11 +190,29 @@ impl Systemd {
             return Ok(Heard::NoAnswer);
         };
         let (stream, job) = asked?;
-        Ok(match timeout_at(until, end_of(stream, job.as_str())).await {
-            Ok(Some(end)) => Heard::End(end),
-            Ok(None) => Heard::LostSight(object_path::to_job(job.as_str())),
-            Err(_) => Heard::End(JobEnd::DeadlinePassed),
-        })
+        Ok(self.listen(stream, name, job.as_str(), until).await)
+    }
+
+    /// Waits for the job's end. A frozen bus is silent without ending the stream, so the unit is
+    /// looked at now and then all the same.
+    async fn listen(&self, stream: MessageStream, name: &UnitName, job: &str, until: Instant) -> Heard {
+        let mut stream = stream;
+        let number = object_path::to_job(job);
+        loop {
+            let pause = until.min(Instant::now() + LOOK_ANYWAY);
+            match timeout_at(pause, end_of(&mut stream, job)).await {
+                Ok(Some(end)) => return Heard::End(end),
+                Ok(None) => return Heard::LostSight(number),
+                Err(_) if Instant::now() >= until => return Heard::End(JobEnd::DeadlinePassed),
+                Err(_) => {}
+            }
+            let looked = self.properties("see whether a job goes on", name).await;
+            if looked.is_ok_and(|all| all.job() != number) {
+                let last = Instant::now() + LOOK_EVERY;
+                let end = timeout_at(last, end_of(&mut stream, job)).await.ok().flatten();
+                return Heard::End(end.unwrap_or(JobEnd::Unseen));
+            }
+        }
     }
 
     /// The end of the job cannot be heard any more: wait until the unit has no such job.
@@ -212,11 +241,10 @@ impl Systemd {
 }
 
 /// The result of this job; `None` when the connection ended before.
-async fn end_of(stream: MessageStream, job: &str) -> Option<JobEnd> {
-    let mut stream = pin!(stream);
+async fn end_of(stream: &mut MessageStream, job: &str) -> Option<JobEnd> {
     loop {
         // An error in the stream is a broken connection: the next item is its end.
-        let Ok(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await? else {
+        let Ok(message) = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await? else {
             continue;
         };
         if let Some((_, path, _, result)) = job_removed(&message)

@@ -151,18 +151,24 @@ impl Systemd {
         Ok(rows.into_iter().map(|(cgroup, pid, command)| Process { cgroup, pid, command }).collect())
     }
 
-    /// Clears the `failed` state (and the start limit) of a unit.
+    /// Clears the `failed` state (and the start limit) of a unit. One that is not loaded, or does
+    /// not exist, has nothing to clear.
     ///
     /// # Errors
-    /// [`Error::NoSuchUnit`] also for a unit that is not loaded.
+    /// See [`Error`].
     pub async fn reset_failed(&self, name: &UnitName) -> Result<()> {
         let what = format!("clear the failed state of {name}");
-        match self.bus.call(ROOT, MANAGER, "ResetFailedUnit", &name.as_str()).await {
+        let cleared = match self.bus.call(ROOT, MANAGER, "ResetFailedUnit", &name.as_str()).await {
             Ok(_) => Ok(()),
             Err(Fault::Gone(bus)) => {
-                run_ok(&what, Some(name), &["reset-failed", "--", name.as_str()], &bus).await.map(drop)
+                let arguments = ["reset-failed", "--", name.as_str()];
+                run_ok(&what, Some(name), &arguments, &bus).await.map(drop)
             }
             Err(fault) => Err(error_of(&what, Some(name), fault)),
+        };
+        match cleared {
+            Err(Error::NoSuchUnit { .. }) => Ok(()),
+            cleared => cleared,
         }
     }
 
@@ -173,6 +179,9 @@ impl Systemd {
     /// See [`Error`].
     pub async fn reload_daemon(&self) -> Result<()> {
         let what = "make systemd read its unit files";
+        if !crate::is_running() {
+            return Err(Error::NotSystemd { what: what.to_owned() });
+        }
         let said = systemctl::run(what, &["daemon-reload"], RELOAD_WITHIN).await?;
         if said.ok { Ok(()) } else { Err(systemctl::error_of(what, None, "not asked", &said)) }
     }
@@ -197,7 +206,8 @@ impl Systemd {
     }
 
     async fn show_lines(&self, what: &str, names: &[&str], bus: &str) -> Result<Vec<UnitLine>> {
-        let arguments = [&["show", LINE, "--"], names].concat();
+        // Without --all a pattern finds no inactive units.
+        let arguments = [&["show", "--all", LINE, "--"], names].concat();
         let said = run_ok(what, None, &arguments, bus).await?;
         Ok(said.split("\n\n").filter_map(|block| line_in(&Properties::from_show(block))).collect())
     }
@@ -291,6 +301,7 @@ pub(crate) fn error_of(what: &str, unit: Option<&UnitName>, fault: Fault) -> Err
     let what = what.to_owned();
     let error = match fault {
         Fault::Answer(error) => error,
+        Fault::Gone(_) if !crate::is_running() => return Error::NotSystemd { what },
         Fault::Gone(bus) => return Error::BusGone { what, bus, systemctl: "not tried".to_owned() },
     };
     let Some((name, text)) = bus::error_words(&error) else {
@@ -324,6 +335,29 @@ Id=b.socket\nDescription=\nLoadState=loaded\nActiveState=inactive\nSubState=dead
         assert_eq!(lines[0].job, None);
         assert_eq!(lines[1].active, ActiveState::Inactive);
         assert_eq!(lines[1].job, Some(5));
+    }
+
+    #[tokio::test]
+    async fn elsewhere_systemd_is_not_looked_for_in_vain() {
+        if crate::is_running() {
+            println!("SKIPPED: systemd is the init of this machine");
+            return;
+        }
+        let systemd = Systemd::new();
+        let unit = UnitName::new("x.service").unwrap();
+        let soon = Duration::from_secs(60);
+        for seen in [
+            systemd.units().await.map(drop),
+            systemd.unit_files().await.map(drop),
+            systemd.unit(&unit).await.map(drop),
+            systemd.stop(&unit, soon).await.map(drop),
+            systemd.start(&unit, soon).await.map(drop),
+            systemd.processes(&unit).await.map(drop),
+            systemd.reset_failed(&unit).await,
+            systemd.reload_daemon().await,
+        ] {
+            assert!(matches!(seen, Err(Error::NotSystemd { .. })), "{seen:?}");
+        }
     }
 
     #[test]

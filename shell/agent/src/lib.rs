@@ -1,1 +1,76 @@
-//! To be written.
+//! The agent of one server: takes requests from the link, lets `decide` decide, performs, observes, publishes.
+//!
+//! With no agent running, `ebb` starts one in its own process for the length of a command; holds, gates
+//! and records are on disk and in the kernel, so that several such processes see one truth.
+
+mod config;
+mod converge;
+mod convert;
+mod drain;
+mod handle;
+mod look;
+mod observe;
+mod say;
+mod verbs;
+mod world;
+
+pub use config::ConfigError;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ebb_link::{Client, Peer};
+
+/// Where an agent keeps and finds its things.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Holds, records and history.
+    pub state_dir: PathBuf,
+    /// `ebb.toml`; need not exist.
+    pub config: PathBuf,
+}
+
+/// Why an agent could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error("failed to open the store")]
+    Store(#[from] ebb_store::StoreError),
+    /// The configuration.
+    #[error("failed to read the configuration")]
+    Config(#[from] ConfigError),
+    /// The system does not tell what every agent must know.
+    #[error("failed to read {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Running {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the agent has finished what its viewers left behind. Drop every client before.
+    pub async fn stop(self) {
+        // The task ends by itself when the last client is gone; a panic in it has been printed already.
+        let _ = self.task.await;
+    }
+}
+
+/// Starts an agent in this process; call it inside a tokio runtime.
+///
+/// # Errors
+/// [`StartError`]: nothing has been changed then.
+pub fn start(place: Place) -> Result<(Client, Running), StartError> {
+    let world = world::World::open(place)?;
+    let peer = Peer { uid: world.who.uid, name: world.who.name.clone() };
+    let (client, server) = ebb_link::in_process(peer);
+    let task = tokio::spawn(handle::serve(Arc::new(world), server));
+    Ok((client, Running { task }))
+}

@@ -5,19 +5,28 @@ use tokio::time::sleep;
 
 use crate::{Outcome, PATIENCE, check, fixture, jobs, reading, text, unit};
 
+/// systemd allows five starts in ten seconds; the reset makes it forget them.
+async fn restart_bus() -> Outcome {
+    fixture::run("systemctl", &["reset-failed"]).await?;
+    fixture::run("systemctl", &["restart", "dbus.service"]).await?;
+    let state = fixture::run("systemctl", &["is-active", "dbus.service"]).await?;
+    if state.trim_end() == "active" { Ok(()) } else { Err(format!("the bus did not restart: {state}")) }
+}
+
 pub async fn restart_while_waiting(systemd: &Systemd) -> Outcome {
     let slow = unit("ebb-tour-slow.service")?;
     fixture::start(systemd, slow.as_str()).await?;
     let restart = async {
         sleep(Duration::from_secs(1)).await;
-        fixture::run("systemctl", &["restart", "dbus.service"]).await
+        restart_bus().await
     };
-    let (report, _) = tokio::join!(systemd.stop(&slow, PATIENCE), restart);
+    let (report, restarted) = tokio::join!(systemd.stop(&slow, PATIENCE), restart);
+    restarted?;
     let report = report.map_err(text)?;
     let told = report.end == JobEnd::Unseen && report.is_down();
     check("the bus restarts while a stop is waited for", told, &report)?;
     for round in 0..10 {
-        fixture::run("systemctl", &["restart", "dbus.service"]).await?;
+        restart_bus().await?;
         let units = systemd.units().await;
         if !units.as_ref().is_ok_and(|units| units.len() >= fixture::FILL) {
             return Err(format!("round {round}: right after a restart of the bus: {units:?}"));
@@ -35,7 +44,7 @@ pub async fn changes_survive(systemd: &Systemd) -> Outcome {
     let plain = unit("ebb-tour-plain.service")?;
     let mut changes = systemd.changes();
     while jobs::next(&mut changes).await? != Change::Back {}
-    fixture::run("systemctl", &["restart", "dbus.service"]).await?;
+    restart_bus().await?;
     while jobs::next(&mut changes).await? != Change::Lost {}
     while jobs::next(&mut changes).await? != Change::Back {}
     fixture::start(systemd, plain.as_str()).await?;
@@ -45,18 +54,19 @@ pub async fn changes_survive(systemd: &Systemd) -> Outcome {
     while jobs::next(&mut changes).await? != Change::Lost {}
     while jobs::next(&mut changes).await? != Change::Back {}
     systemd.stop(&plain, PATIENCE).await.map_err(text)?;
-    while jobs::edge(&mut changes, &plain).await? != "deactivating -> inactive" {}
+    while jobs::edge(&mut changes, &plain).await? != "deactivating -> inactive (job)" {}
     check("and survive systemd itself being replaced", true, &())
+}
+
+async fn signal_bus(signal: &str) -> Result<String, String> {
+    let signal = format!("--signal={signal}");
+    fixture::run("systemctl", &["kill", "--kill-whom=main", &signal, "dbus.service"]).await
 }
 
 /// The daemon is there, takes connections and answers nothing.
 pub async fn frozen(systemd: &Systemd) -> Outcome {
     let plain = unit("ebb-tour-plain.service")?;
-    let signal = async |signal: &str| {
-        let signal = format!("--signal={signal}");
-        fixture::run("systemctl", &["kill", "--kill-whom=main", &signal, "dbus.service"]).await
-    };
-    signal("STOP").await?;
+    signal_bus("STOP").await?;
     let began = Instant::now();
     fixture::start(systemd, plain.as_str()).await?;
     println!("  note  first start on a frozen bus took {:?}", began.elapsed());
@@ -64,16 +74,34 @@ pub async fn frozen(systemd: &Systemd) -> Outcome {
     let read = systemd.unit(&plain).await;
     println!("  note  then reading a unit {:?}", began.elapsed());
     let report = systemd.stop(&plain, PATIENCE).await.map_err(text);
-    signal("CONT").await?;
+    signal_bus("CONT").await?;
     check("a frozen bus: start, read", read.is_ok_and(|unit| unit.main_pid.is_some()), &())?;
     let report = report?;
-    check("and stop", report.is_down(), &report)
+    check("and stop", report.is_down(), &report)?;
+    used_again(systemd).await?;
+    let slow = unit("ebb-tour-slow.service")?;
+    fixture::start(systemd, slow.as_str()).await?;
+    let freeze = async {
+        sleep(Duration::from_secs(1)).await;
+        signal_bus("STOP").await
+    };
+    let began = Instant::now();
+    let (report, frozen) = tokio::join!(systemd.stop(&slow, PATIENCE), freeze);
+    println!("  note  a stop of 3 s on a bus that freezes after 1 s took {:?}", began.elapsed());
+    signal_bus("CONT").await?;
+    frozen?;
+    let report = report.map_err(text)?;
+    check("the bus freezes while a stop is waited for", report.end == JobEnd::Unseen && report.is_down(), &report)
+}
+
+/// A bus that did not answer is left alone for a moment: waits until it is used again.
+async fn used_again(systemd: &Systemd) -> Outcome {
+    let dbus = unit("dbus.service")?;
+    reading::until("the bus is used again", async || Ok(systemd.processes(&dbus).await.is_ok())).await
 }
 
 pub async fn stopped(systemd: &Systemd) -> Outcome {
-    // The bus was just unfrozen and is left alone for a moment: wait until it is used again.
-    reading::until("the bus is used again", async || Ok(systemd.processes(&unit("dbus.service")?).await.is_ok()))
-        .await?;
+    used_again(systemd).await?;
     let names = ["ebb-tour-plain.service", "ebb-tour-slow.service", "ebb-tour-wrapper.service"];
     let sockets = ["ebb-tour-door.socket", "ebb-tour-each.socket", "ebb-tour-door.service"];
     fixture::start(systemd, "ebb-tour-plain.service").await?;
@@ -86,8 +114,10 @@ pub async fn stopped(systemd: &Systemd) -> Outcome {
     fixture::run("systemctl", &["stop", "dbus.socket", "dbus.service"]).await?;
     let began = Instant::now();
     let units = systemd.units().await.map_err(text)?;
-    println!("  note  no bus: {} units listed in {:?}", units.len(), began.elapsed());
+    println!("  note  no bus: {} of {} units listed in {:?}", units.len(), units_by_bus.len(), began.elapsed());
     check("no bus: the same units", same_names(&units_by_bus, &units), &units.len())?;
+    let inactive = units.iter().filter(|line| line.active == ActiveState::Inactive).count();
+    check("no bus: inactive ones too", inactive > 0, &units)?;
     let files = systemd.unit_files().await.map_err(text)?;
     let missing: Vec<_> = files_by_bus.iter().filter(|file| !files.contains(file)).collect();
     check("no bus: the same unit files", missing.is_empty(), &missing)?;
@@ -105,6 +135,7 @@ fn same_names(one: &[ebb_systemd::UnitLine], two: &[ebb_systemd::UnitLine]) -> b
     let names = |lines: &[ebb_systemd::UnitLine]| {
         let mut names: Vec<_> = lines
             .iter()
+            // What depends on the bus is just not what it was.
             .filter(|line| line.name.as_str().starts_with("ebb-tour-"))
             .map(|line| (line.name.clone(), line.active.clone(), line.description.clone()))
             .collect();
@@ -163,5 +194,5 @@ async fn by_systemctl(systemd: &Systemd) -> Outcome {
     let seen = systemd.processes(&plain).await;
     check("no bus: said where there is no fallback", matches!(seen, Err(Error::BusGone { .. })), &seen)?;
     fixture::run("systemctl", &["start", "dbus.socket", "dbus.service"]).await?;
-    reading::until("the bus is back and used", async || Ok(systemd.processes(&plain).await.is_ok())).await
+    used_again(systemd).await
 }

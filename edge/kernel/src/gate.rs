@@ -1,0 +1,246 @@
+//! The gate: an nftables table that refuses new connections at chosen doors and leaves all that exists alone.
+//!
+//! TCP: only a SYN without ACK is looked at, and answered with a reset. UDP: flows are learnt into a set without
+//! connection tracking, later only known ones pass. QUIC: only its Initial packets are refused. Nothing here uses `ct`,
+//! so that connection tracking stays off where it is off, and a packet of an existing connection can never match.
+//!
+//! The table is plain data of the kernel: it outlives us, `nft list table inet NAME` prints it, and anybody with the
+//! right may change it. [`Gate::apply`] therefore converges from whatever it finds, and [`Watch`] tells of changes.
+
+mod elements;
+mod expr;
+mod layout;
+mod message;
+mod read;
+#[cfg(test)]
+mod tests;
+mod types;
+mod watch;
+
+pub use types::{Applied, Door, Error, Except, Flow, Proto, Reach, Result, Rules, Seen, Support};
+pub use watch::{Change, ChangeKind, Watch};
+
+use std::time::{Duration, Instant};
+
+use crate::netlink;
+use elements::Placed;
+use layout::Layout;
+use message::{Nft, Transaction};
+use read::Found;
+
+/// How long a learnt UDP flow is remembered without a packet; the kernel refreshes it with each. Learning should last
+/// at least the longest keepalive of the protocol (SIP 30 s, WireGuard 25 s).
+pub const FLOW_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often somebody else's commits may come in between before we give up. One is microseconds.
+const ATTEMPTS: u32 = 50;
+
+/// The gate of one network namespace: that of the thread which opened it.
+#[derive(Debug)]
+pub struct Gate {
+    nft: Nft,
+    /// Whether this kernel takes the exception for more paths of an MPTCP connection.
+    mptcp: bool,
+    /// What the table holds, and the ruleset generation at which that was so.
+    known: Option<Known>,
+    /// What we last applied, to see elements that somebody else removed.
+    applied: Option<Placed>,
+    /// Flows as last seen and when: a flushed table gets them back.
+    flows: (Vec<Vec<u8>>, Option<Instant>),
+}
+
+#[derive(Debug)]
+struct Known {
+    generation: u32,
+    /// `None`: there is no table.
+    placed: Option<Placed>,
+}
+
+impl Gate {
+    /// Opens the way to the table `inet <table>` of this thread's network namespace. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// No netlink socket (no nftables in this kernel), or a name that nftables does not take.
+    pub fn open(table: &str) -> Result<Self> {
+        let fits = table.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+            && table.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && table.len() < 128;
+        if !fits {
+            return Err(Error::Name { name: table.to_owned() });
+        }
+        let nft = Nft::open(table)?;
+        watch::remember_port(nft.port());
+        Ok(Self { nft, mptcp: true, known: None, applied: None, flows: (Vec::new(), None) })
+    }
+
+    /// Makes the table exactly these rules, whatever is there: missing, altered by others, of an older version, partial.
+    /// One atomic batch: at no instant is a door open that is shut before and after. An intact table gets only the
+    /// elements that differ and keeps its counters; another is rebuilt, with the UDP flows it knew. Nothing shut and
+    /// nothing learnt: the table is removed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with the name of the refused operation; then nothing has changed.
+    pub fn apply(&mut self, rules: &Rules) -> Result<Applied> {
+        let rules = rules.normal();
+        if let Some(door) = rules.learn.iter().find(|door| door.proto != Proto::Udp) {
+            return Err(Error::NotUdp { door: *door });
+        }
+        let wanted = (!rules.is_empty()).then(|| Placed::of(&rules));
+        for _ in 0..ATTEMPTS {
+            let (known, altered) = self.known()?;
+            let generation = known.generation;
+            let (transaction, applied) = self.plan(known.placed, altered, wanted.as_ref())?;
+            match self.nft.commit(transaction, generation) {
+                Ok(generation) => {
+                    self.known = Some(Known { generation, placed: wanted.clone() });
+                    self.applied = wanted;
+                    return Ok(applied);
+                }
+                // ERESTART: somebody else committed since we looked.
+                Err(error) if error.errno() == Some(libc::ERESTART) => {}
+                Err(error) if self.mptcp && error.operation() == layout::MPTCP_RULE => self.mptcp = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Contended { attempts: ATTEMPTS })
+    }
+
+    /// What there is now; `None` = no table.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's. What could not be read whole is an error, never a short list.
+    pub fn seen(&mut self) -> Result<Option<Seen>> {
+        let (generation, found) = self.found(true)?;
+        let Some(found) = found else {
+            self.known = Some(Known { generation, placed: None });
+            return Ok(None);
+        };
+        let seen = found.seen(self.applied.as_ref());
+        self.flows = (found.flows, Some(Instant::now()));
+        let placed = found.structure.is_ok().then_some(found.placed);
+        self.known = placed.map(|placed| Known { generation, placed: Some(placed) });
+        Ok(Some(seen))
+    }
+
+    /// What the table holds (without reading it when nobody changed any rule of this namespace since we knew), and what
+    /// is wrong with it.
+    fn known(&mut self) -> Result<(Known, Option<String>)> {
+        let generation = self.nft.generation()?.number;
+        if let Some(known) = self.known.take()
+            && known.generation == generation
+        {
+            return Ok((known, None));
+        }
+        let (generation, found) = self.found(false)?;
+        Ok(match found {
+            None => (Known { generation, placed: None }, None),
+            Some(Found { structure: Ok(()), placed, .. }) => (Known { generation, placed: Some(placed) }, None),
+            Some(Found { structure: Err(what), .. }) => (Known { generation, placed: None }, Some(what)),
+        })
+    }
+
+    /// Reads the table as of one generation.
+    fn found(&mut self, with_flows: bool) -> Result<(u32, Option<Found>)> {
+        for _ in 0..ATTEMPTS {
+            let before = self.nft.generation()?.number;
+            let found = read::read(&mut self.nft, with_flows);
+            if self.nft.generation()?.number != before {
+                continue;
+            }
+            return Ok((before, found?));
+        }
+        Err(Error::Contended { attempts: ATTEMPTS })
+    }
+
+    fn plan(
+        &mut self,
+        now: Option<Placed>,
+        altered: Option<String>,
+        wanted: Option<&Placed>,
+    ) -> Result<(Transaction, Applied)> {
+        let mut transaction = Transaction::default();
+        let exists = now.is_some() || altered.is_some();
+        let applied = match (now, wanted) {
+            (_, None) if !exists => Applied::Nothing,
+            (_, None) => {
+                self.nft.delete_table(&mut transaction);
+                Applied::Removed
+            }
+            (Some(now), Some(wanted)) => {
+                let (removed, added) = (now.minus(wanted), wanted.minus(&now));
+                let counts = (added.count(), removed.count());
+                self.nft.delete_elements(&mut transaction, &removed);
+                self.nft.add_elements(&mut transaction, &added);
+                match counts {
+                    (0, 0) => Applied::Nothing,
+                    (added, removed) => Applied::Changed { added, removed },
+                }
+            }
+            (None, Some(wanted)) => {
+                let flows = if wanted.has_udp() { self.flows_to_keep(exists) } else { Vec::new() };
+                self.nft.build(&mut transaction, &Layout::new(self.mptcp), wanted, &flows);
+                Applied::Built { altered }
+            }
+        };
+        Ok((transaction, applied))
+    }
+
+    /// The flows that a rebuilt table must know: those of the table that it replaces, or as we last saw them.
+    fn flows_to_keep(&mut self, exists: bool) -> Vec<Vec<u8>> {
+        let mut flows = match self.flows.1 {
+            Some(when) if when.elapsed() < FLOW_TIMEOUT => self.flows.0.clone(),
+            _ => Vec::new(),
+        };
+        if exists {
+            // Best effort: a table altered by others may lack the sets or have others of that name.
+            flows.extend(read::flows(&mut self.nft).unwrap_or_default().into_iter().map(|flow| flow.0));
+        }
+        flows.sort_unstable();
+        flows.dedup();
+        flows
+    }
+}
+
+/// Whether gates work here: tries to build one in this thread's network namespace and has the kernel abandon it.
+///
+/// # Errors
+///
+/// Only what is neither a missing right nor a missing feature.
+pub fn support() -> Result<Support> {
+    let mut nft = match Nft::open("trial") {
+        Ok(nft) => nft,
+        Err(error) => return unsupported(error),
+    };
+    let rules = Rules { shut: [Door { proto: Proto::Tcp, reach: Reach::Any, port: 1 }].into(), ..Rules::default() };
+    for mptcp in [true, false] {
+        let mut transaction = Transaction::default();
+        nft.build(&mut transaction, &Layout::new(mptcp), &Placed::of(&rules), &[]);
+        match nft.try_out(transaction) {
+            Ok(()) => return Ok(Support::Ready { mptcp }),
+            Err(error) if mptcp && error.operation() == layout::MPTCP_RULE => {}
+            Err(error) => return unsupported(error),
+        }
+    }
+    Ok(Support::Ready { mptcp: false })
+}
+
+fn unsupported(error: netlink::Error) -> Result<Support> {
+    match error.errno() {
+        _ if error.is_permission() => Ok(Support::NoPermission),
+        // EINVAL: nfnetlink does not know the subsystem; ENOENT: an expression's module is missing.
+        Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT) => {
+            Ok(Support::Missing { what: error })
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// All readers of this module over one message, for the test of malformed input.
+#[cfg(test)]
+pub(crate) fn fuzzed(message: &netlink::Message<'_>) {
+    read::fuzzed(message);
+    watch::fuzzed(message);
+}

@@ -1,0 +1,83 @@
+mod changed;
+mod flows;
+mod forward;
+mod plain;
+mod refusing;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::{Door, Gate, Proto, Reach, Rules};
+use crate::testnet::{run, skipped};
+
+/// The name of the table in all tests.
+const TABLE: &str = "gatetest";
+
+fn gate() -> Gate {
+    Gate::open(TABLE).unwrap()
+}
+
+fn tcp(reach: Reach, port: u16) -> Door {
+    Door { proto: Proto::Tcp, reach, port }
+}
+
+fn udp(reach: Reach, port: u16) -> Door {
+    Door { proto: Proto::Udp, reach, port }
+}
+
+fn addr(text: &str) -> Reach {
+    Reach::Addr(text.parse().unwrap())
+}
+
+fn shut(doors: impl IntoIterator<Item = Door>) -> Rules {
+    Rules { shut: doors.into_iter().collect(), ..Rules::default() }
+}
+
+/// The `nft` program is the oracle of some tests.
+fn nft_is_there() -> bool {
+    let there = std::process::Command::new("nft").arg("--version").output().is_ok();
+    if !there {
+        skipped("no nft program");
+    }
+    there
+}
+
+fn listing() -> String {
+    run(&format!("nft list table inet {TABLE}"))
+}
+
+/// A connection that was accepted, both ends.
+fn pair(listener: &TcpListener, to: &str) -> (TcpStream, TcpStream) {
+    let client = connect(to).unwrap();
+    let server = listener.accept().unwrap().0;
+    (client, server)
+}
+
+fn connect(to: &str) -> std::io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().unwrap();
+    let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+fn assert_refused(to: &str) {
+    match connect(to) {
+        Ok(_) => panic!("{to} is open"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}"),
+    }
+}
+
+fn assert_open(to: &str) {
+    connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
+}
+
+/// Bytes go both ways.
+fn assert_alive((client, server): &mut (TcpStream, TcpStream)) {
+    let mut buffer = [0; 4];
+    client.write_all(b"ping").unwrap();
+    server.read_exact(&mut buffer).unwrap();
+    server.write_all(b"pong").unwrap();
+    client.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"pong");
+}

@@ -1,0 +1,120 @@
+//! `/etc/ebb/ebb.toml`.
+//!
+//! ```toml
+//! [service.mail]
+//! units = ["postfix@-", "dovecot"]
+//!
+//! [service.chat]
+//! executables = ["chatd"]
+//! quic = [4433]
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ebb_decide::services::Group;
+use serde::Deserialize;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is there and cannot be read.
+    #[error("failed to read {}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It makes no sense; every fault found, each with file and line.
+    #[error("{}", faults.join("\n"))]
+    Faults {
+        /// Each with `file:line: what`.
+        faults: Vec<String>,
+    },
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    service: BTreeMap<String, toml::Spanned<ServiceTable>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    #[serde(default)]
+    units: Vec<String>,
+    #[serde(default)]
+    executables: Vec<String>,
+    #[serde(default)]
+    quic: Vec<u16>,
+}
+
+/// The groups in the file; none if there is no file.
+pub(crate) fn read(path: &Path) -> Result<Vec<Group>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+fn parse(text: &str, path: &Path) -> Result<Vec<Group>, ConfigError> {
+    let at = |offset: usize, what: &str| format!("{}:{}: {what}", path.display(), line_of(text, offset));
+    let written: Written = toml::from_str(text).map_err(|error| ConfigError::Faults {
+        faults: vec![at(error.span().map_or(0, |span| span.start), error.message())],
+    })?;
+    let mut faults = Vec::new();
+    let mut unit_of: BTreeMap<String, String> = BTreeMap::new();
+    let mut groups = Vec::new();
+    for (name, table) in written.service {
+        let offset = table.span().start;
+        let table = table.into_inner();
+        if let Err(error) = ebb_model::ServiceName::new(name.clone()) {
+            faults.push(at(offset, &error.to_string()));
+        }
+        if table.units.is_empty() && table.executables.is_empty() && table.quic.is_empty() {
+            faults.push(at(offset, &format!("service `{name}` names neither units nor executables")));
+        }
+        for unit in table.units.iter().chain(&table.executables) {
+            let plain = unit.strip_suffix(".service").unwrap_or(unit).to_owned();
+            if let Some(other) = unit_of.insert(plain, name.clone()) {
+                faults.push(at(offset, &format!("`{unit}` is in service `{other}` already")));
+            }
+        }
+        groups.push(Group { name, units: table.units, executables: table.executables, quic: table.quic });
+    }
+    if faults.is_empty() { Ok(groups) } else { Err(ConfigError::Faults { faults }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        match parse(text, Path::new("ebb.toml")) {
+            Err(ConfigError::Faults { faults }) => faults,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn groups_are_read() {
+        let groups = parse("[service.mail]\nunits = [\"postfix@-\", \"dovecot\"]\n", Path::new("x")).unwrap();
+        assert_eq!((groups.len(), groups[0].units.len()), (1, 2));
+    }
+
+    #[test]
+    fn faults_name_file_and_line_and_come_together() {
+        assert!(faults("\n[service.mail]\nunit = []\n")[0].starts_with("ebb.toml:3: unknown field `unit`"));
+        let two = faults("[service.a]\nunits = [\"x\"]\n[service.b]\nunits = [\"x.service\"]\n[service.c]\n");
+        assert_eq!(two.len(), 2, "{two:?}");
+        assert!(two[0].contains("in service `a` already") && two[1].contains("names neither"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Makes the gate in the kernel what all holds on disk ask for.
+
+use ebb_kernel::gate;
+use ebb_model::{Door, Service, Why};
+
+use crate::convert::{door_from, door_to};
+use crate::world::{PROBE_MARK, TABLE, World, chain, unread};
+
+/// What converging did.
+pub(crate) struct Converged {
+    /// The kernel had to be changed.
+    pub(crate) changed: bool,
+}
+
+/// Makes the gate what the holds ask for. `services` are those found now: others' doors on a port that
+/// is shut by wildcard are kept open.
+pub(crate) fn converge(world: &World, services: &[Service]) -> Result<Converged, Why> {
+    let rules = wanted(world, services)?;
+    let mut gate = gate::Gate::open(TABLE).map_err(|error| gate_error(&error))?;
+    let applied = gate.apply(&rules).map_err(|error| gate_error(&error))?;
+    Ok(Converged { changed: applied != gate::Applied::Nothing })
+}
+
+fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
+    let (holds, records) = {
+        let store = world.store();
+        (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
+    };
+    let rules = ebb_decide::gate::rules(&holds, &records, services, world.now().wall);
+    Ok(gate::Rules {
+        shut: rules.shut.iter().map(door_to).collect(),
+        learn: rules.learn.iter().map(door_to).collect(),
+        open: rules.open,
+        except: rules
+            .except
+            .iter()
+            .map(|(range, door)| gate::Except { from: (range.ip, range.prefix), door: door_to(door) })
+            .collect(),
+        probe_mark: PROBE_MARK,
+    })
+}
+
+/// The gate as it is in the kernel.
+pub(crate) struct Seen {
+    /// Our table is there and as we made it.
+    pub(crate) intact: bool,
+    /// Doors that are shut.
+    pub(crate) shut: std::collections::BTreeMap<Door, u64>,
+    /// UDP doors whose flows are being learnt.
+    pub(crate) learn: std::collections::BTreeSet<Door>,
+    /// UDP flows that are known.
+    pub(crate) flows: Vec<gate::Flow>,
+}
+
+impl Seen {
+    /// Whether all of these doors are held.
+    pub(crate) fn holds(&self, doors: &std::collections::BTreeSet<Door>) -> bool {
+        self.intact && doors.iter().all(|door| self.shut.contains_key(door) || self.learn.contains(door))
+    }
+
+    /// Attempts refused at these doors.
+    pub(crate) fn refused(&self, doors: &std::collections::BTreeSet<Door>) -> u64 {
+        doors.iter().filter_map(|door| self.shut.get(door)).sum()
+    }
+}
+
+/// Reads the gate; an absent table is one that shuts nothing.
+pub(crate) fn seen() -> Result<Seen, Why> {
+    let mut gate = gate::Gate::open(TABLE).map_err(|error| gate_error(&error))?;
+    let Some(seen) = gate.seen().map_err(|error| gate_error(&error))? else {
+        return Ok(Seen { intact: true, shut: Default::default(), learn: Default::default(), flows: Vec::new() });
+    };
+    let counted = |door: &gate::Door| (door_from(door), seen.refused.get(door).copied().unwrap_or(0));
+    Ok(Seen {
+        intact: seen.intact(),
+        shut: seen.rules.shut.iter().map(counted).collect(),
+        learn: seen.rules.learn.iter().map(door_from).collect(),
+        flows: seen.flows,
+    })
+}
+
+/// Whether a gate can be made here at all; asked before anything is changed.
+pub(crate) fn check_support() -> Result<(), Why> {
+    match gate::support() {
+        Ok(gate::Support::Ready { .. }) => Ok(()),
+        Ok(gate::Support::NoPermission) => Err(Why::NotPermitted { what: "change the firewall".to_owned() }),
+        Ok(gate::Support::Missing { what }) => Err(no_nftables(&what)),
+        Err(error) => Err(gate_error(&error)),
+    }
+}
+
+fn no_nftables(missing: &ebb_kernel::netlink::Error) -> Why {
+    Why::Unsupported {
+        what: format!("this kernel cannot hold a gate: {}", chain(missing)),
+        help: "load it (`modprobe nf_tables`), or use a kernel with CONFIG_NF_TABLES and NF_TABLES_INET".to_owned(),
+    }
+}
+
+pub(crate) fn gate_error(error: &gate::Error) -> Why {
+    const EPERM: i32 = 1;
+    match error.errno() {
+        Some(EPERM) => Why::NotPermitted { what: "change the firewall".to_owned() },
+        _ => Why::Unread { what: "the gate".to_owned(), cause: chain(error) },
+    }
+}

@@ -1,0 +1,170 @@
+//! May this drain begin: accept, already so, or a reason why not.
+
+use std::collections::BTreeMap;
+
+use ebb_decide::drain::Drain;
+use ebb_decide::ledger::Ledger;
+use ebb_model::{DrainRecord, DrainSpec, Level, Mono, Now, Origin, Proto, Service, ServiceName, Up, Why};
+use ebb_systemd::UnitName;
+use ebb_wire::v1::Which;
+
+use super::tracked::{Refused, Tracked};
+use crate::look;
+use crate::verbs::hold::{Checked, merge, no_door, record};
+use crate::verbs::services::Known;
+use crate::verbs::status::watcher;
+use crate::world::{World, unread};
+
+pub(crate) enum Admission {
+    Accept(Box<Tracked>),
+    AlreadySo(String),
+}
+
+/// Decides whether a service is drained now, and with what.
+pub(crate) fn admit(
+    world: &World,
+    service: &Service,
+    known: &Known,
+    wish: &Checked,
+    spec: &DrainSpec,
+) -> Result<Admission, Why> {
+    if !world.store().is_writable() {
+        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
+    }
+    if service.doors.is_empty() {
+        return Err(no_door(service));
+    }
+    let mut record = record(known, service);
+    if let Some(pid) = watcher(&record) {
+        return Err(Why::Unread {
+            what: format!("the drain of {}", service.name),
+            cause: format!("process {pid} is watching it already; `ebb status {}` shows it", service.name),
+        });
+    }
+    let held = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
+    let stopped = matches!(service.up, Up::Stopped | Up::Failed) && !record.stopped.is_empty();
+    if let Some(hold) = held
+        && stopped
+    {
+        return Ok(Admission::AlreadySo(format!(
+            "{} is drained and stopped already, held by `{}`; `ebb resume {}` brings it back",
+            service.name, hold.requester, service.name
+        )));
+    }
+    let level = if spec.stop { Level::Stopped } else { Level::Draining };
+    let hold = merge(world, known, service, wish, level);
+    let now = world.now();
+    let udp = service.doors.iter().any(|door| door.proto == Proto::Udp);
+    let (ledger, began) = going_on(world, &record, now)?;
+    let before = record.drain.take().filter(|_| began.is_some());
+    record.drain = Some(DrainRecord {
+        requester: wish.requester.clone(),
+        began: began.map_or(now.wall, |began| began.wall),
+        boot_id: world.boot_id.clone(),
+        at_start: before.as_ref().map_or(0, |drain| drain.at_start),
+        leaks: before.as_ref().map_or(0, |drain| drain.leaks),
+        drained_at: None,
+        learn_until: udp.then(|| now.wall + spec.learn),
+        watcher: Some(world.me),
+    });
+    Ok(Admission::Accept(Box::new(Tracked {
+        drain: Drain::new(spec.clone(), udp, ledger, began.map_or(now.mono, |began| began.mono)),
+        refused: Refused { before: record.refused_before, ..Refused::default() },
+        placed_now: held.is_none(),
+        began: began.unwrap_or(now),
+        units_up: units_up(service),
+        knocks: 0,
+        leaks: Vec::new(),
+        requester: wish.requester.clone(),
+        service: service.clone(),
+        hold,
+        record,
+    })))
+}
+
+/// The ledger and beginning of a drain that was interrupted in this boot, if there is one; else new ones.
+fn going_on(world: &World, record: &ebb_model::Record, now: Now) -> Result<(Ledger, Option<Now>), Why> {
+    let Some(drain) = record.drain.as_ref().filter(|drain| drain.boot_id == world.boot_id) else {
+        return Ok((Ledger::default(), None));
+    };
+    let baseline = world.store().baseline(&record.service).map_err(|error| unread(&error))?;
+    let Some(baseline) = baseline else { return Ok((Ledger::default(), None)) };
+    let ago = now.wall.since(drain.began);
+    let began = Now { wall: drain.began, mono: Mono(now.mono.0.saturating_sub(ago.0)) };
+    Ok((Ledger::continued(baseline, drain.at_start), Some(began)))
+}
+
+fn units_up(service: &Service) -> BTreeMap<String, Up> {
+    match &service.origin {
+        Origin::Trees(_) => BTreeMap::new(),
+        Origin::Units { units, sockets } => units
+            .iter()
+            .map(|unit| (unit.name.clone(), unit.up))
+            .chain(sockets.iter().map(|socket| (socket.clone(), Up::Running)))
+            .collect(),
+    }
+}
+
+/// What to know before a service is drained.
+pub(crate) fn warnings(service: &Service, which: &Which) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for other in &service.shared_with {
+        if !is_named(which, other) {
+            warnings.push(Why::SharedDoor { service: service.name.clone(), with: other.clone() }.to_string());
+        }
+    }
+    if !service.unix_doors.is_empty() {
+        let paths: Vec<_> = service.unix_doors.iter().map(|door| door.path.clone()).collect();
+        warnings.push(format!("unix sockets are not held, local clients can still come in: {}", paths.join(", ")));
+    }
+    for door in &service.doors {
+        match (door.proto, door.port) {
+            (Proto::Udp, 53) => warnings.push(format!(
+                "{door}: each DNS query is a flow of its own, so new clients are refused but no session can be told; take the server out of resolver and NS lists first"
+            )),
+            (Proto::Udp, 5060 | 5061) => warnings.push(format!(
+                "{door}: a phone's new call comes over its old UDP flow; only the SIP server itself can refuse it"
+            )),
+            (Proto::Udp, _) => warnings.push(format!(
+                "{door}: UDP flows that exist go on, others are refused once they have been learnt"
+            )),
+            (Proto::Tcp | Proto::Quic, _) => {}
+        }
+    }
+    warnings
+}
+
+fn is_named(which: &Which, name: &ServiceName) -> bool {
+    which.services.iter().any(|service| service == name.as_str())
+}
+
+/// A name that fits no service with a door may be a unit that is stopped, or one with unix sockets only:
+/// then that is the reason.
+pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]) {
+    let Some(systemd) = &world.systemd else { return };
+    for (typed, why) in refused {
+        if !matches!(why, Why::NoSuchService { .. }) {
+            continue;
+        }
+        let unit = if typed.contains('.') { typed.clone() } else { format!("{typed}.service") };
+        let Ok(name) = UnitName::new(&unit) else { continue };
+        let Ok(unit) = systemd.unit(&name).await else { continue };
+        if unit.is_wrapper() {
+            let instances = systemd.instances(&unit).await.unwrap_or_default();
+            let fits: Vec<String> = instances.iter().map(|line| line.name.stem().to_owned()).collect();
+            if !fits.is_empty() {
+                *why = Why::Ambiguous { name: typed.clone(), fits };
+            }
+            continue;
+        }
+        if !unit.active_state.is_up() {
+            *why = Why::Unread {
+                what: format!("{typed}'s doors"),
+                cause: format!("{} is {}, so it listens nowhere and has nobody to drain", unit.name, unit.active_state),
+            };
+            continue;
+        }
+        let Ok(service) = ServiceName::new(typed.clone()) else { continue };
+        *why = Why::NoDoor { service, unix: look::unix_paths_of(unit.control_group.as_deref()) };
+    }
+}

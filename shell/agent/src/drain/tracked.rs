@@ -1,0 +1,106 @@
+//! One service while it is drained.
+
+use std::collections::BTreeMap;
+
+use ebb_decide::drain::Drain;
+use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, Session, Up};
+use ebb_wire::v1;
+
+use crate::say;
+
+/// A service and its drain.
+pub(crate) struct Tracked {
+    pub(crate) service: Service,
+    pub(crate) drain: Drain,
+    pub(crate) hold: Hold,
+    pub(crate) record: Record,
+    pub(crate) requester: Requester,
+    pub(crate) began: Now,
+    /// The hold was not there before this command: if the gate cannot be shut, it goes again.
+    pub(crate) placed_now: bool,
+    pub(crate) units_up: BTreeMap<String, Up>,
+    /// Our own probes, which the gate counted too.
+    pub(crate) knocks: u64,
+    pub(crate) refused: Refused,
+    pub(crate) leaks: Vec<Session>,
+}
+
+/// Refusals over the lives of several gates: somebody may remove one, and its counter with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refused {
+    pub(crate) before: u64,
+    pub(crate) now: u64,
+}
+
+impl Refused {
+    pub(crate) fn counted(&mut self, now: u64) {
+        if now < self.now {
+            self.before += self.now;
+        }
+        self.now = now;
+    }
+
+    pub(crate) const fn total(&self) -> u64 {
+        self.before + self.now
+    }
+}
+
+impl Tracked {
+    /// Whether the service runs, from its units: a socket that listens is a service that runs on demand.
+    pub(crate) fn up(&self) -> Up {
+        let sockets = match &self.service.origin {
+            Origin::Units { sockets, .. } => sockets.as_slice(),
+            Origin::Trees(_) => &[],
+        };
+        let listening = sockets.iter().any(|socket| self.units_up.get(socket) == Some(&Up::Running));
+        if listening {
+            return Up::Running;
+        }
+        let units = self.units_up.iter().filter(|(name, _)| !sockets.contains(name)).map(|(_, up)| *up);
+        units.min().unwrap_or(self.service.up)
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.total().saturating_sub(self.knocks)
+    }
+
+    pub(crate) fn progress(&self, now: Now) -> v1::Progress {
+        let census = self.drain.as_census(now.mono);
+        let counts = census.counts.as_ref().ok();
+        let oldest = census.oldest.as_ref().map(say::oldest);
+        let state = ebb_decide::effective::state(ebb_decide::effective::Seen {
+            held: true,
+            up: self.up(),
+            left: counts.map(ebb_model::Counts::left),
+            proven: self.drain.proof().is_some(),
+        });
+        v1::Progress {
+            service: self.service.name.to_string(),
+            doing: self.drain.doing().to_owned(),
+            state: state.as_str().to_owned(),
+            left: counts.map(ebb_model::Counts::left),
+            not_accepted: counts.map_or(0, |counts| counts.not_accepted + counts.opening),
+            at_start: self.drain.tally().at_start,
+            oldest_peer: oldest.as_ref().map(|(peer, _)| peer.clone()),
+            oldest_age: oldest.map(|(_, age)| age),
+            ending_per_minute: self.drain.ledger().ending_per_minute(self.began.mono, now.mono),
+            elapsed_seconds: now.mono.since(self.began.mono).as_seconds(),
+            deadline_in_seconds: say::seconds(self.drain.deadline_at().map(|at| at.since(now.mono))),
+            refused: self.refused(),
+            why: self.drain.why(now.mono).to_string(),
+        }
+    }
+
+    pub(crate) fn report(&self, outcome: Outcome, now: Now) -> Report {
+        Report {
+            outcome,
+            began: self.began.wall,
+            took: now.mono.since(self.began.mono),
+            tally: self.drain.tally(),
+            longest_wait: self.drain.longest_wait(now.mono),
+            refused: self.refused(),
+            proof: self.drain.proof().cloned(),
+            leaks: self.leaks.clone(),
+        }
+    }
+}

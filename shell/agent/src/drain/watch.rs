@@ -1,0 +1,442 @@
+//! The one loop: look, step, perform, publish, until every drain is over or the viewer has left.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_decide::drain::Input;
+use ebb_kernel::closings::{Closings, Drained};
+use ebb_kernel::{diag, gate, netstat};
+use ebb_link::Reply;
+use ebb_model::{Event, EventKind, Mono, Origin, Service, ServiceName, SessionId, Span, Up, Why};
+use ebb_systemd::{Change, Changes};
+use ebb_wire::v1::Frame;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::tracked::Tracked;
+use crate::observe::{self, Book};
+use crate::verbs::hold::tell;
+use crate::world::{TABLE, World};
+use crate::{converge, look};
+
+/// How often listeners, gate and processes are looked at, and progress is said at least.
+const BEAT: Span = Span::seconds(1);
+/// Batches of closings that may wait: a dump of a large table takes a second, closings come at 50,000/s.
+const CLOSINGS_AHEAD: usize = 4096;
+
+/// What comes in from outside the loop.
+pub(crate) enum Outside {
+    /// The kernel told that these are gone.
+    Closed(Vec<SessionId>),
+    /// Closings were lost: only a whole census can tell.
+    ClosingsLost,
+    /// Something that was started for a service has ended.
+    Done(usize, Input),
+}
+
+pub(crate) struct Watch<'a> {
+    pub(crate) world: &'a Arc<World>,
+    pub(crate) reply: &'a Reply,
+    pub(crate) tracked: Vec<Tracked>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) book: Book,
+    pub(crate) outside: mpsc::Sender<Outside>,
+    inbox: mpsc::Receiver<Outside>,
+    census_wanted: bool,
+    listeners: BTreeSet<u32>,
+    cookies: u64,
+    beat: Mono,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(world: &'a Arc<World>, services: Vec<Service>, tracked: Vec<Tracked>, reply: &'a Reply) -> Self {
+        let (outside, inbox) = mpsc::channel(CLOSINGS_AHEAD);
+        let mut watch = Self {
+            world,
+            reply,
+            tracked,
+            book: Book::default(),
+            services,
+            outside,
+            inbox,
+            census_wanted: false,
+            listeners: listening().unwrap_or_default(),
+            cookies: cookies(),
+            beat: world.now().mono,
+        };
+        watch.rebook();
+        watch
+    }
+
+    /// Rewrites the book of doors from the services and what is remembered of the held ones.
+    pub(crate) fn rebook(&mut self) {
+        self.book = Book::of(&self.services);
+        for one in &self.tracked {
+            self.book.except(&one.service.name, one.hold.except.iter().copied());
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let closings = self.follow_closings();
+        let mut gate_watch = gate::Watch::open(TABLE).ok().and_then(readable);
+        let mut changes = self.world.systemd.as_ref().map(ebb_systemd::Systemd::changes);
+        for index in 0..self.tracked.len() {
+            let first = self.tracked[index].drain.begin();
+            self.perform_all(index, first).await;
+        }
+        self.take_census().await;
+        while self.tracked.iter().any(|one| !one.drain.is_over()) {
+            let pause = self.until_next();
+            tokio::select! {
+                outside = self.inbox.recv() => self.take_outside(outside).await,
+                altered = gate_altered(gate_watch.as_mut()) => self.gate_altered(altered).await,
+                change = next_change(changes.as_mut()) => self.unit_changed(change).await,
+                () = tokio::time::sleep(pause) => {}
+                () = self.reply.gone() => break,
+            }
+            self.tick().await;
+            self.take_census().await;
+        }
+        if let Some(task) = closings {
+            task.abort();
+        }
+        self.leave();
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = self.world.now().mono;
+        let wakeups = self.tracked.iter().filter_map(|one| one.drain.wakeup()).map(|wakeup| wakeup.at);
+        let at = wakeups.chain([self.beat + BEAT]).min().unwrap_or(now);
+        // Not in a tight loop, even if a wake-up lies in the past for a moment.
+        Duration::from(at.since(now)).max(Duration::from_millis(5))
+    }
+
+    /// Reads the kernel's closing events in a task of its own, so that a long dump loses none.
+    fn follow_closings(&self) -> Option<tokio::task::JoinHandle<()>> {
+        let names: BTreeSet<ServiceName> = self.tracked.iter().map(|one| one.service.name.clone()).collect();
+        let ports: BTreeSet<u16> = self.book.ports(&names).into_iter().collect();
+        let closings = readable(Closings::open().ok()?)?;
+        let outside = self.outside.clone();
+        Some(tokio::spawn(read_closings(closings, ports, outside)))
+    }
+
+    async fn take_outside(&mut self, outside: Option<Outside>) {
+        let mut next = outside;
+        let mut closed = Vec::new();
+        while let Some(outside) = next {
+            match outside {
+                Outside::Closed(ids) => closed.extend(ids),
+                Outside::ClosingsLost => self.census_wanted = true,
+                Outside::Done(index, input) => self.step(index, input).await,
+            }
+            next = self.inbox.try_recv().ok();
+        }
+        if !closed.is_empty() {
+            for index in 0..self.tracked.len() {
+                self.step(index, Input::Closed(closed.clone())).await;
+            }
+        }
+    }
+
+    /// Gives one input to one drain, and does what it asks for, and what that leads to.
+    pub(crate) async fn step(&mut self, index: usize, input: Input) {
+        let mut queue = VecDeque::from([input]);
+        while let Some(input) = queue.pop_front() {
+            let now = self.world.now().mono;
+            for action in self.tracked[index].drain.step(input, now) {
+                queue.extend(self.perform(index, action).await);
+            }
+            now_or_later(&mut queue, self.tracked[index].drain.is_over());
+        }
+    }
+
+    async fn perform_all(&mut self, index: usize, actions: Vec<ebb_decide::drain::Action>) {
+        for action in actions {
+            for input in self.perform(index, action).await {
+                self.step(index, input).await;
+            }
+        }
+    }
+
+    pub(crate) const fn want_census(&mut self) {
+        self.census_wanted = true;
+    }
+
+    /// One walk over the kernel's sockets for all services that wait for it.
+    async fn take_census(&mut self) {
+        // Bounded: a census leads to another only when sessions were ended in between.
+        for _ in 0..3 {
+            if !std::mem::take(&mut self.census_wanted) {
+                return;
+            }
+            let active: BTreeMap<ServiceName, usize> = self
+                .tracked
+                .iter()
+                .enumerate()
+                .filter(|(_, one)| !one.drain.is_over())
+                .map(|(index, one)| (one.service.name.clone(), index))
+                .collect();
+            for (name, input) in self.count(active.keys().cloned().collect()).await {
+                if let Some(index) = active.get(&name) {
+                    self.step(*index, input).await;
+                }
+            }
+        }
+    }
+
+    /// Counts the sessions of these services; each gets its input.
+    pub(crate) async fn count(&mut self, names: BTreeSet<ServiceName>) -> Vec<(ServiceName, Input)> {
+        let cookies = cookies();
+        let fresh = cookies > self.cookies;
+        self.cookies = cookies;
+        let (book, of) = (self.book.clone(), names.clone());
+        let counted = tokio::task::spawn_blocking(move || observe::count(&book, &of))
+            .await
+            .unwrap_or_else(|error| Err(Why::Unread { what: "the sessions".into(), cause: error.to_string() }));
+        match counted {
+            Ok(count) => count
+                .seen
+                .into_iter()
+                .map(|(name, seen)| (name, Input::Census { seen, cost: count.cost, cookies: fresh }))
+                .collect(),
+            Err(why) => names.into_iter().map(|name| (name, Input::CensusFailed(why.clone()))).collect(),
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = self.world.now().mono;
+        for index in 0..self.tracked.len() {
+            if self.tracked[index].drain.wakeup().is_some_and(|wakeup| wakeup.at <= now) {
+                self.step(index, Input::Tick).await;
+            }
+        }
+        if now >= self.beat + BEAT {
+            self.beat = now;
+            self.look_around().await;
+        }
+        let now = self.world.now();
+        for one in self.tracked.iter().filter(|one| !one.drain.is_over()) {
+            self.reply.offer(Frame::Progress(one.progress(now)));
+        }
+    }
+
+    /// Once a second: new doors, a gate that is not whole, processes that ended.
+    async fn look_around(&mut self) {
+        if let Ok(listeners) = listening()
+            && listeners != self.listeners
+        {
+            self.listeners = listeners;
+            self.look_for_doors().await;
+        }
+        if let Ok(seen) = converge::seen() {
+            let whole = self.tracked.iter().filter(|one| !one.drain.is_over()).all(|one| seen.holds(&one.record.doors));
+            for one in &mut self.tracked {
+                one.refused.counted(seen.refused(&one.record.doors));
+            }
+            if !whole {
+                self.restore_gate("it was not whole").await;
+            }
+        }
+        for index in 0..self.tracked.len() {
+            if let Origin::Trees(trees) = &self.tracked[index].service.origin
+                && !trees.iter().any(|tree| look::is_alive(tree.root, tree.started_ticks))
+            {
+                let seen = "its process has ended".to_owned();
+                self.step(index, Input::Up(Up::Stopped, seen)).await;
+            }
+        }
+    }
+
+    /// A service opened another door, or was restarted: every door that is there now is held too.
+    async fn look_for_doors(&mut self) {
+        let Ok(services) = look::services(self.world).await else { return };
+        self.services = services;
+        for index in 0..self.tracked.len() {
+            let one = &mut self.tracked[index];
+            if one.drain.is_over() {
+                continue;
+            }
+            let Some(found) = self.services.iter().find(|service| service.name == one.service.name) else { continue };
+            let new: Vec<_> = found.doors.difference(&one.record.doors).copied().collect();
+            one.service.cgroups.extend(&found.cgroups);
+            if new.is_empty() {
+                continue;
+            }
+            one.service.doors.extend(&new);
+            one.record.doors.extend(&new);
+            let (record, service) = (one.record.clone(), one.service.clone());
+            let kept = self.world.store().remember(&record);
+            if kept.is_err() || converge::converge(self.world, &self.services).is_err() {
+                continue;
+            }
+            let doors: Vec<_> = new.iter().map(ToString::to_string).collect();
+            let text = format!("{} opened {}, which is shut now too", service.name, doors.join(", "));
+            let event = Event::new(self.world.now().wall, EventKind::DoorAdded, &service.name, text);
+            self.say(tell(self.world, &service, &event)).await;
+            self.census_wanted = true;
+        }
+        self.rebook();
+    }
+
+    async fn gate_altered(&mut self, by: Option<String>) {
+        if let Some(by) = by {
+            self.restore_gate(&by).await;
+        }
+    }
+
+    /// Puts the gate back, if it is not what the holds ask for.
+    async fn restore_gate(&mut self, by: &str) {
+        match converge::converge(self.world, &self.services) {
+            Ok(converged) if converged.changed => {
+                for index in 0..self.tracked.len() {
+                    let service = self.tracked[index].service.clone();
+                    let lost = format!("the gate of {} was removed or changed: {by}", service.name);
+                    let now = self.world.now().wall;
+                    self.say(tell(
+                        self.world,
+                        &service,
+                        &Event::new(now, EventKind::GateLost, &service.name, lost).with("by", by),
+                    ))
+                    .await;
+                    let back = format!("the gate of {} was put back", service.name);
+                    self.say(tell(
+                        self.world,
+                        &service,
+                        &Event::new(now, EventKind::GateRestored, &service.name, back),
+                    ))
+                    .await;
+                }
+                self.census_wanted = true;
+            }
+            Ok(_) => {}
+            Err(why) => {
+                self.say(crate::say::note(None, true, format!("the gate could not be put back: {why}"))).await;
+            }
+        }
+    }
+
+    async fn unit_changed(&mut self, change: Change) {
+        let Change::State(edge) = change else { return };
+        let unit = edge.unit.to_string();
+        for index in 0..self.tracked.len() {
+            let one = &mut self.tracked[index];
+            let Some(known) = one.units_up.get_mut(&unit) else { continue };
+            // Inactive with a job queued is a restart under way.
+            *known = if edge.job.is_some() && !edge.to.is_up() { Up::Changing } else { look::up(&edge.to) };
+            let before = one.service.up;
+            let up = one.up();
+            one.service.up = up;
+            let was_down = !matches!(before, Up::Running);
+            if up == Up::Running && was_down && !one.drain.is_over() {
+                let service = one.service.clone();
+                let text = format!("somebody else restarted {}; it is still held", service.name);
+                let event =
+                    Event::new(self.world.now().wall, EventKind::ServiceRestartedElsewhere, &service.name, text);
+                self.say(tell(self.world, &service, &event)).await;
+            }
+            let seen = format!("{unit} became {} ({})", edge.to, edge.sub);
+            self.step(index, Input::Up(up, seen)).await;
+        }
+    }
+
+    pub(crate) async fn say(&self, frame: Frame) {
+        self.reply.send(frame).await;
+    }
+
+    /// The viewer has left, or all is over: what goes on without us is said in the history.
+    fn leave(&mut self) {
+        for one in &mut self.tracked {
+            if one.drain.is_over() {
+                continue;
+            }
+            let _ = one.drain.detach();
+            if let Some(drain) = &mut one.record.drain {
+                drain.watcher = None;
+            }
+            let text = format!("nobody watches the drain of {} any more; hold and gate stay", one.service.name);
+            let event = Event::new(self.world.now().wall, EventKind::Detached, &one.service.name, text)
+                .with("left", one.drain.tally().left);
+            let _ = tell(self.world, &one.service, &event);
+            let _ = self.world.store().remember(&one.record);
+        }
+    }
+}
+
+/// A source of the kernel's events, as tokio wants it.
+struct Readable<T>(T);
+
+impl<T: AsFd> AsFd for Readable<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Readable<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// The safe way: these types keep one descriptor open for their whole life.
+#[expect(deprecated, reason = "its successor is unsafe, and unsafe code lives in edge/kernel only")]
+fn readable<T: AsFd>(source: T) -> Option<AsyncFd<Readable<T>>> {
+    AsyncFd::new(Readable(source)).ok()
+}
+
+/// Once a drain is over, what was still queued for it is of no use.
+fn now_or_later(queue: &mut VecDeque<Input>, over: bool) {
+    if over {
+        queue.clear();
+    }
+}
+
+async fn read_closings(mut closings: AsyncFd<Readable<Closings>>, ports: BTreeSet<u16>, outside: mpsc::Sender<Outside>) {
+    loop {
+        let Ok(mut ready) = closings.readable_mut().await else { return };
+        let mut ids = Vec::new();
+        let read = ready.get_inner_mut().0.try_drain(&mut |closed| {
+            if ports.contains(&closed.local.port()) {
+                ids.push(SessionId(closed.cookie));
+            }
+        });
+        ready.clear_ready();
+        if !ids.is_empty() && outside.send(Outside::Closed(ids)).await.is_err() {
+            return;
+        }
+        let lost = !matches!(read, Ok(Drained::Whole));
+        if lost && outside.send(Outside::ClosingsLost).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until somebody else changes our table; the answer says who.
+async fn gate_altered(watch: Option<&mut AsyncFd<Readable<gate::Watch>>>) -> Option<String> {
+    let Some(watch) = watch else { return std::future::pending().await };
+    let Ok(mut ready) = watch.readable_mut().await else { return std::future::pending().await };
+    let mut by = None;
+    while let Ok(Some(change)) = ready.get_inner_mut().0.try_next() {
+        by = Some(format!("by {} (pid {})", ebb_model::printable(&change.by_name), change.by_pid));
+    }
+    ready.clear_ready();
+    by
+}
+
+async fn next_change(changes: Option<&mut Changes>) -> Change {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Inodes of the listening sockets: a new one means a new door or a restart.
+fn listening() -> Result<BTreeSet<u32>, diag::Error> {
+    Ok(diag::listeners()?.iter().map(|row| row.inode).collect())
+}
+
+/// SYN cookies sent and answered so far in this network namespace.
+pub(crate) fn cookies() -> u64 {
+    netstat::Netstat::read().map_or(0, |counters| counters.syncookies_sent + counters.syncookies_received)
+}

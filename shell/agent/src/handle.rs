@@ -1,0 +1,47 @@
+//! Takes calls from the link and gives each to its verb.
+
+use std::sync::Arc;
+
+use ebb_link::{Call, Reply, Server};
+use ebb_model::Why;
+use ebb_wire::v1::{Frame, Request};
+use tokio::task::JoinSet;
+
+use crate::{drain, say, verbs, world::World};
+
+/// Answers calls until every client is gone and every answer is given.
+pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
+    let mut answers = JoinSet::new();
+    while let Some(call) = server.next().await {
+        answers.spawn(answer(Arc::clone(&world), call));
+    }
+    while answers.join_next().await.is_some() {}
+}
+
+async fn answer(world: Arc<World>, call: Call) {
+    let Call { request, reply, .. } = call;
+    let done = match request {
+        Request::Services { count } => verbs::services::answer(&world, count, &reply).await,
+        Request::Drain(request) => drain::answer(&world, request, &reply).await,
+        Request::Sessions(request) => verbs::sessions::answer(&world, request, &reply).await,
+        Request::End(request) => verbs::end::answer(&world, request, &reply).await,
+        Request::Resume(request) => verbs::resume::answer(&world, request, &reply).await,
+        Request::Hold(request) => verbs::hold::place(&world, request, &reply).await,
+        Request::Release(request) => verbs::hold::release(&world, request, &reply).await,
+        Request::Holds => verbs::hold::list(&world, &reply).await,
+        Request::Status { services } => verbs::status::answer(&world, services, &reply).await,
+        Request::Events(request) => verbs::events::answer(&world, request, &reply).await,
+    };
+    if let Err(why) = done {
+        reply.send(say::refusal(None, &why)).await;
+    }
+    reply.send(Frame::Done).await;
+}
+
+/// Sends a refusal for each; true if there was any.
+pub(crate) async fn refuse_all(reply: &Reply, refused: &[(String, Why)]) -> bool {
+    for (service, why) in refused {
+        reply.send(say::refusal(Some(service), why)).await;
+    }
+    !refused.is_empty()
+}

@@ -1,0 +1,305 @@
+//! Looking at the server: listening sockets, units and processes become services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ebb_decide::services::{self as found, Listener, Process, Sight, Unit};
+use ebb_kernel::{cgroup, diag, process};
+use ebb_model::{Hold, Origin, Proto, Record, Service, ServiceName, StartType, UnitSight, Up, Why};
+use ebb_systemd::{ActiveState, UnitKind, UnitName};
+
+use crate::world::{World, chain, unread};
+
+/// All services of the server as they are now, with those that are held but not found any more.
+pub(crate) async fn services(world: &World) -> Result<Vec<Service>, Why> {
+    let mut sight = sight_of_kernel(world).await?;
+    add_units(world, &mut sight).await;
+    let mut services = found::services(&sight);
+    let (holds, records) = {
+        let store = world.store();
+        (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
+    };
+    add_held(&mut services, &holds, &records, &sight);
+    Ok(services)
+}
+
+async fn sight_of_kernel(world: &World) -> Result<Sight, Why> {
+    let by_unit = world.systemd.is_some();
+    let groups = world.groups.clone();
+    let sight = tokio::task::spawn_blocking(move || kernel_sight(by_unit)).await;
+    let mut sight = sight.map_err(|error| Why::Unread { what: "this server".into(), cause: error.to_string() })??;
+    sight.groups = groups;
+    Ok(sight)
+}
+
+fn kernel_sight(by_unit: bool) -> Result<Sight, Why> {
+    let rows = diag::listeners()
+        .map_err(|error| Why::Unread { what: "the listening sockets".into(), cause: chain(&error) })?;
+    // Without a cgroup2 mount there are no units to find by it: process trees are.
+    let cgroups = if by_unit { cgroup::Map::read().ok() } else { None };
+    let mut listeners: Vec<(u32, Listener)> = rows
+        .iter()
+        .map(|row| {
+            let path = row.cgroup.and_then(|id| cgroups.as_ref()?.path_of(id));
+            let unit = path.and_then(UnitName::from_cgroup_path).map(|owner| owner.unit.to_string());
+            let proto = if row.state == diag::State::Listen { Proto::Tcp } else { Proto::Udp };
+            let v6only = row.v6only.unwrap_or(false);
+            let listener = Listener {
+                proto,
+                local: row.local,
+                v6only,
+                cgroup: row.cgroup,
+                unit,
+                pids: Vec::new(),
+                forward: false,
+            };
+            (row.inode, listener)
+        })
+        .collect();
+    let mut sight = Sight { ephemeral: ephemeral_ports(), ..Sight::default() };
+    find_pids(&mut listeners, cgroups.as_ref());
+    add_processes(&mut sight, &listeners);
+    sight.listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
+    Ok(sight)
+}
+
+/// The processes behind each socket: from descriptors where no unit tells, and one of the unit's where
+/// one does, for the name of its executable.
+fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) {
+    let loose = |listener: &Listener| {
+        listener.unit.as_deref().is_none_or(|unit| !(unit.ends_with(".service") || unit.ends_with(".socket")))
+    };
+    let wanted: BTreeSet<u32> =
+        listeners.iter().filter(|(_, listener)| loose(listener)).map(|(inode, _)| *inode).collect();
+    let owners = if wanted.is_empty() {
+        process::Owners::default()
+    } else {
+        process::owners_of(&wanted, process::pids().unwrap_or_default().into_iter())
+    };
+    let tree = cgroup::Tree::find().ok();
+    let mut by_cgroup: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for (inode, listener) in listeners {
+        if let Some(holders) = owners.holders.get(inode) {
+            listener.pids = holders.iter().map(|pid| pid.get()).collect();
+            continue;
+        }
+        let Some(id) = listener.cgroup.filter(|_| !loose(listener)) else { continue };
+        let pids = by_cgroup.entry(id).or_insert_with(|| {
+            let path = cgroups.and_then(|map| map.path_of(id));
+            let pids = path.zip(tree.as_ref()).and_then(|(path, tree)| tree.pids_of(path, cgroup::Depth::All).ok());
+            pids.unwrap_or_default().into_iter().take(1).map(process::Pid::get).collect()
+        });
+        listener.pids.clone_from(pids);
+    }
+}
+
+/// The holders, and their ancestors, which may be the root of a tree.
+fn add_processes(sight: &mut Sight, listeners: &[(u32, Listener)]) {
+    let own_exe = std::fs::metadata("/proc/self/exe").ok();
+    let mut wanted: Vec<u32> = listeners.iter().flat_map(|(_, listener)| listener.pids.clone()).collect();
+    while let Some(pid) = wanted.pop() {
+        if sight.processes.contains_key(&pid) {
+            continue;
+        }
+        let Some(Ok(Some(process))) = process::Pid::new(pid).map(process::read) else { continue };
+        let parent = process.parent.map_or(0, process::Pid::get);
+        let executable = executable(&process);
+        let own = own_exe.as_ref().is_some_and(|own| is_same_file(own, pid));
+        let command = process.cmdline.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let seen = Process { ppid: parent, started_ticks: process.start_ticks, executable, command, own };
+        sight.processes.insert(pid, seen);
+        if parent > 1 {
+            wanted.push(parent);
+        }
+    }
+}
+
+fn is_same_file(own: &std::fs::Metadata, pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(format!("/proc/{pid}/exe"))
+        .is_ok_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino()))
+}
+
+/// The name of its executable without a version's digits, as `python3` of `/usr/bin/python3.11`.
+fn executable(process: &process::Process) -> String {
+    let name = process
+        .exe
+        .as_deref()
+        .and_then(Path::file_name)
+        .map_or_else(|| process.comm.clone(), |name| name.to_string_lossy().into_owned());
+    match name.split_once('.') {
+        Some((stem, version)) if !stem.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
+            stem.to_owned()
+        }
+        _ => name,
+    }
+}
+
+fn ephemeral_ports() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().map_while(|port| port.parse().ok());
+    // The kernel's own default.
+    (ports.next().unwrap_or(32_768), ports.next().unwrap_or(60_999))
+}
+
+/// What systemd says of the units seen. Where it does not answer, the services are still named by cgroup,
+/// and count as running.
+async fn add_units(world: &World, sight: &mut Sight) {
+    let Some(systemd) = &world.systemd else { return };
+    let Ok(lines) = systemd.units().await else { return };
+    let files: BTreeMap<String, String> = systemd
+        .unit_files()
+        .await
+        .unwrap_or_default()
+        .into_iter()
+        .map(|file| (file.name.to_string(), file.state.to_string()))
+        .collect();
+    for line in lines {
+        let name = line.name.to_string();
+        let file_state = files.get(&name).or_else(|| files.get(&template(&line.name)?)).cloned();
+        sight.units.insert(name, Unit { up: up(&line.active), file_state, triggers: None });
+    }
+    let sockets: BTreeSet<String> = sight
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.unit.clone())
+        .filter(|unit| unit.ends_with(".socket"))
+        .collect();
+    for socket in sockets {
+        let Ok(name) = UnitName::new(&socket) else { continue };
+        let Ok(unit) = systemd.unit(&name).await else { continue };
+        if let Some(seen) = sight.units.get_mut(&socket) {
+            seen.triggers = unit.triggers.iter().find(|unit| unit.kind() == UnitKind::Service).map(ToString::to_string);
+        }
+    }
+}
+
+fn template(name: &UnitName) -> Option<String> {
+    name.template_prefix().map(|prefix| format!("{prefix}@.service"))
+}
+
+pub(crate) fn up(active: &ActiveState) -> Up {
+    match active {
+        ActiveState::Active | ActiveState::Reloading | ActiveState::Refreshing => Up::Running,
+        ActiveState::Inactive => Up::Stopped,
+        ActiveState::Failed => Up::Failed,
+        _ => Up::Changing,
+    }
+}
+
+/// Services that are held and have no listening socket any more: known from what we remember of them.
+fn add_held(services: &mut Vec<Service>, holds: &[Hold], records: &[Record], sight: &Sight) {
+    for record in records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)) {
+        if let Some(service) = services.iter_mut().find(|service| service.name == record.service) {
+            service.doors.extend(&record.doors);
+            continue;
+        }
+        let units: Vec<UnitSight> = record
+            .units
+            .iter()
+            .map(|name| UnitSight { name: name.clone(), up: sight.units.get(name).map_or(Up::Stopped, |unit| unit.up) })
+            .collect();
+        let start = record.units.iter().find_map(|name| sight.units.get(name)?.file_state.clone());
+        services.push(Service {
+            name: record.service.clone(),
+            doors: record.doors.clone(),
+            unix_doors: BTreeSet::new(),
+            shared_with: BTreeSet::new(),
+            cgroups: BTreeSet::new(),
+            up: if units.is_empty() {
+                tree_up(record)
+            } else {
+                units.iter().map(|unit| unit.up).min().unwrap_or(Up::Stopped)
+            },
+            start: start.map_or(if units.is_empty() { StartType::ByHand } else { StartType::Unknown }, StartType::Unit),
+            aliases: BTreeSet::new(),
+            origin: if units.is_empty() {
+                Origin::Trees(record.trees.clone())
+            } else {
+                Origin::Units { units, sockets: record.sockets.clone() }
+            },
+        });
+    }
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// Whether a process of those trees still lives.
+fn tree_up(record: &Record) -> Up {
+    let lives = record.trees.iter().any(|tree| is_alive(tree.root, tree.started_ticks));
+    if lives { Up::Running } else { Up::Stopped }
+}
+
+/// Whether this very process still runs.
+pub(crate) fn is_alive(pid: u32, started_ticks: u64) -> bool {
+    matches!(
+        process::Pid::new(pid).map(process::read),
+        Some(Ok(Some(process))) if process.start_ticks == started_ticks && process.state != process::State::Ended
+    )
+}
+
+/// The units a service is made of, for messages and the journal.
+pub(crate) fn units_of(service: &Service) -> Vec<String> {
+    match &service.origin {
+        Origin::Units { units, .. } => units.iter().map(|unit| unit.name.clone()).collect(),
+        Origin::Trees(_) => Vec::new(),
+    }
+}
+
+/// The one service that was typed.
+pub(crate) fn one<'a>(typed: &str, services: &'a [Service]) -> Result<&'a Service, Why> {
+    let none = BTreeSet::new();
+    let known = ebb_decide::resolve::known(services, &none);
+    let name = ebb_decide::resolve::one(typed, &known)?.clone();
+    services.iter().find(|service| service.name == name).ok_or(Why::NoSuchService { name: typed.into(), alike: vec![] })
+}
+
+/// Those that a request means. Each name that means none, or several, is a reason of its own.
+pub(crate) fn which<'a>(
+    which: &ebb_wire::v1::Which,
+    services: &'a [Service],
+    all: impl Fn(&Service) -> bool,
+) -> (Vec<&'a Service>, Vec<(String, Why)>) {
+    let mut refused = Vec::new();
+    let mut resolve = |names: &[String]| -> BTreeSet<ServiceName> {
+        let mut resolved = BTreeSet::new();
+        for typed in names {
+            match one(typed, services) {
+                Ok(service) => drop(resolved.insert(service.name.clone())),
+                Err(why) => refused.push((typed.clone(), why)),
+            }
+        }
+        resolved
+    };
+    let (named, not) = (resolve(&which.services), resolve(&which.not));
+    let chosen = services
+        .iter()
+        .filter(|service| named.contains(&service.name) || (which.all && all(service)))
+        .filter(|service| !not.contains(&service.name))
+        .collect();
+    (chosen, refused)
+}
+
+/// Paths of the unix sockets on which the processes of a cgroup listen.
+pub(crate) fn unix_paths_of(control_group: Option<&str>) -> Vec<String> {
+    let Some((tree, path)) = cgroup::Tree::find().ok().zip(control_group) else { return Vec::new() };
+    let pids = tree.pids_of(path, cgroup::Depth::All).unwrap_or_default();
+    unix_listeners(pids.into_iter()).into_iter().map(|(path, _)| path).collect()
+}
+
+/// Listening unix sockets with a name, and which of these processes hold them. From `/proc/net/unix`,
+/// whose flags say `00010000` for a socket that accepts connections.
+pub(crate) fn unix_listeners(pids: impl Iterator<Item = process::Pid>) -> Vec<(String, Vec<u32>)> {
+    let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let named: BTreeMap<u32, String> = text
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (flags, inode, path) = (words.nth(3)?, words.nth(2)?, words.next()?);
+            (flags == "00010000").then(|| Some((inode.parse().ok()?, path.to_owned())))?
+        })
+        .collect();
+    let owners = process::owners_of(&named.keys().copied().collect(), pids);
+    let holders = |inode: &u32| owners.holders.get(inode).map(|pids| pids.iter().map(|pid| pid.get()).collect());
+    named.iter().filter_map(|(inode, path)| Some((path.clone(), holders(inode)?))).collect()
+}

@@ -1,0 +1,263 @@
+//! Counting: the kernel's sockets become the sessions of services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ebb_decide::ledger::Seen;
+use ebb_decide::stay::{Socket, stay};
+use ebb_kernel::{diag, process};
+use ebb_model::{Age, Cidr, Door, Proto, Service, ServiceName, Session, SessionId, SessionState, Span, Why};
+
+use crate::convert;
+use crate::world::chain;
+
+/// Whose connections are at which local address: every door of every service, so that one on a more
+/// specific address takes what is its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Book {
+    by_port: BTreeMap<u16, Vec<(Door, usize)>>,
+    services: Vec<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: ServiceName,
+    cgroups: BTreeSet<u64>,
+    except: Vec<Cidr>,
+}
+
+impl Book {
+    /// All doors of `services`.
+    pub(crate) fn of(services: &[Service]) -> Self {
+        let mut book = Self::default();
+        for service in services {
+            let index = book.services.len();
+            book.services.push(Entry {
+                name: service.name.clone(),
+                cgroups: service.cgroups.clone(),
+                except: Vec::new(),
+            });
+            for door in &service.doors {
+                book.by_port.entry(door.port).or_default().push((*door, index));
+            }
+        }
+        book
+    }
+
+    /// Who may come in past the gate of a service.
+    pub(crate) fn except(&mut self, service: &ServiceName, ranges: impl IntoIterator<Item = Cidr>) {
+        if let Some(entry) = self.services.iter_mut().find(|entry| entry.name == *service) {
+            entry.except = ranges.into_iter().collect();
+        }
+    }
+
+    /// The TCP ports of these services.
+    pub(crate) fn ports(&self, of: &BTreeSet<ServiceName>) -> Vec<u16> {
+        let has = |(door, index): &&(Door, usize)| door.is_tcp() && of.contains(&self.services[*index].name);
+        self.by_port.iter().filter(|(_, doors)| doors.iter().any(|door| has(&door))).map(|(port, _)| *port).collect()
+    }
+
+    /// Whose a connection at `local` is. Where two services share one door, its cgroup decides.
+    fn whose(&self, local: SocketAddr, proto_tcp: bool, cgroup: Option<u64>) -> Option<usize> {
+        let doors = self.by_port.get(&local.port())?;
+        let score = |(door, index): &(Door, usize)| {
+            let own = cgroup.is_some_and(|id| self.services[*index].cgroups.contains(&id));
+            (door.is_tcp() == proto_tcp).then(|| door.fit(local)).flatten().map(|fit| (fit, own))
+        };
+        let best = doors.iter().filter_map(|door| score(door).map(|score| (score, door.1)));
+        best.max_by_key(|(score, _)| *score).map(|(_, index)| index)
+    }
+
+    fn may_enter(&self, index: usize, peer: SocketAddr) -> bool {
+        self.services[index].except.iter().any(|range| range.contains(peer.ip()))
+    }
+}
+
+/// A whole census of some services.
+pub(crate) struct Count {
+    /// Every session, by service.
+    pub(crate) seen: BTreeMap<ServiceName, Vec<Seen>>,
+    /// CPU time that it took.
+    pub(crate) cost: Span,
+}
+
+/// Counts the sessions of `of`. Blocking.
+pub(crate) fn count(book: &Book, of: &BTreeSet<ServiceName>) -> Result<Count, Why> {
+    let began = Instant::now();
+    let mut seen: BTreeMap<ServiceName, Vec<Seen>> = of.iter().map(|name| (name.clone(), Vec::new())).collect();
+    walk(book, of, &mut |name, index, row| {
+        let session = Seen {
+            id: SessionId(row.cookie),
+            peer: row.peer,
+            state: convert::state(row),
+            age: age(row),
+            may_enter: book.may_enter(index, row.peer),
+        };
+        if let Some(list) = seen.get_mut(name) {
+            list.push(session);
+        }
+    })?;
+    if of.iter().any(|name| has_udp(book, name)) {
+        add_flows(book, &mut seen)?;
+    }
+    Ok(Count { seen, cost: began.elapsed().into() })
+}
+
+fn walk(
+    book: &Book,
+    of: &BTreeSet<ServiceName>,
+    each: &mut dyn FnMut(&ServiceName, usize, &diag::Row),
+) -> Result<(), Why> {
+    let ports = book.ports(of);
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let query = diag::Query {
+        proto: diag::SockProto::Tcp,
+        family: diag::Family::Both,
+        states: diag::StateSet::SESSIONS,
+        ports,
+        info: true,
+    };
+    diag::dump(&query, &mut |row| {
+        if let Some(index) = book.whose(row.local, true, row.cgroup) {
+            let name = &book.services[index].name;
+            if of.contains(name) {
+                each(name, index, row);
+            }
+        }
+    })
+    .map_err(|error| Why::Unread { what: "the sessions".into(), cause: chain(&error) })?;
+    Ok(())
+}
+
+fn has_udp(book: &Book, name: &ServiceName) -> bool {
+    book.by_port.values().flatten().any(|(door, index)| door.proto == Proto::Udp && book.services[*index].name == *name)
+}
+
+/// UDP flows that the gate knows: sessions of those doors where it learns or refuses.
+fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result<(), Why> {
+    for flow in crate::converge::seen()?.flows {
+        let Some(index) = book.whose(flow.local, false, None) else { continue };
+        let Some(list) = seen.get_mut(&book.services[index].name) else { continue };
+        list.push(Seen {
+            id: flow_id(flow.peer, flow.local),
+            peer: flow.peer,
+            state: SessionState::Flow,
+            age: Age::Unknown,
+            may_enter: book.may_enter(index, flow.peer),
+        });
+    }
+    Ok(())
+}
+
+/// A name for a flow, which has no cookie: its addresses hashed (FNV-1a), with the highest bit set, which
+/// the kernel's cookies never reach.
+fn flow_id(peer: SocketAddr, local: SocketAddr) -> SessionId {
+    let text = format!("{peer} {local}");
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    SessionId(hash | 1 << 63)
+}
+
+/// The age of a connection, as far as `tcp_info` bounds it: it is not younger than the longest time since
+/// anything moved; and if all those times are equal, nothing has since the handshake, so they are its age.
+fn age(row: &diag::Row) -> Age {
+    let Some(info) = &row.info else { return Age::Unknown };
+    let times = [info.last_data_sent_ms, info.last_data_recv_ms, info.last_ack_recv_ms];
+    let longest = Span(u64::from(times.into_iter().max().unwrap_or(0)));
+    if times[0] == times[1] && times[1] == times[2] { Age::Exactly(longest) } else { Age::AtLeast(longest) }
+}
+
+fn idle(row: &diag::Row) -> Span {
+    let Some(info) = &row.info else { return Span::ZERO };
+    Span(u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)))
+}
+
+/// Every session of one service, in full. Blocking.
+pub(crate) fn sessions(
+    book: &Book,
+    name: &ServiceName,
+    baseline: Option<&BTreeSet<SessionId>>,
+) -> Result<Vec<Session>, Why> {
+    let mut sessions = Vec::new();
+    walk(book, &[name.clone()].into(), &mut |_, index, row| {
+        let id = SessionId(row.cookie);
+        let fresh = baseline.is_some_and(|baseline| !baseline.contains(&id));
+        let excepted = fresh && book.may_enter(index, row.peer);
+        let state = convert::state(row);
+        let info = row.info.unwrap_or_default();
+        let socket = Socket {
+            state,
+            idle: idle(row),
+            unacknowledged: info.unacked,
+            retransmits: row.retransmits.max(info.retransmits),
+            excepted,
+        };
+        sessions.push(Session {
+            id,
+            peer: row.peer,
+            local: row.local,
+            state,
+            age: age(row),
+            idle: idle(row),
+            bytes_in: info.bytes_received,
+            bytes_out: info.bytes_acked,
+            inode: row.inode,
+            process: None,
+            excepted,
+            stay: stay(socket),
+        });
+    })?;
+    if has_udp(book, name) {
+        sessions.extend(flows(book, name)?);
+    }
+    Ok(sessions)
+}
+
+fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
+    let flows = crate::converge::seen()?
+        .flows
+        .into_iter()
+        .filter(|flow| book.whose(flow.local, false, None).is_some_and(|index| book.services[index].name == *name));
+    Ok(flows
+        .map(|flow| Session {
+            id: flow_id(flow.peer, flow.local),
+            peer: flow.peer,
+            local: flow.local,
+            state: SessionState::Flow,
+            age: Age::Unknown,
+            idle: Span::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+            inode: 0,
+            process: None,
+            excepted: false,
+            stay: ebb_model::Stay::Active,
+        })
+        .collect())
+}
+
+/// Looks up which processes hold these sessions, among those that `pids` names; and with the process's
+/// own age an upper bound for the session's.
+pub(crate) fn add_processes(sessions: &mut [Session], pids: &[process::Pid]) {
+    let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    let owners = process::owners_of(&inodes, pids.iter().copied());
+    let mut known: BTreeMap<u32, Option<(String, Span)>> = BTreeMap::new();
+    for session in sessions {
+        let Some(pid) = owners.holders.get(&session.inode).and_then(|pids| pids.last()) else { continue };
+        let process = known.entry(pid.get()).or_insert_with(|| {
+            let process = process::read(*pid).ok().flatten()?;
+            Some((process.comm, process.start_age.into()))
+        });
+        let Some((name, started)) = process else { continue };
+        session.process = Some((pid.get(), name.clone()));
+        if let Age::AtLeast(age) = session.age
+            && *started >= age
+        {
+            session.age = Age::Between(age, *started);
+        }
+    }
+}

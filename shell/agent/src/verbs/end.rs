@@ -1,0 +1,285 @@
+//! `ebb end`: chosen sessions, and the endings of a drain.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebb_kernel::{diag, process};
+use ebb_link::Reply;
+use ebb_model::{Cidr, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Why};
+use ebb_wire::v1::{Choose, EndReport, EndRequest, Frame};
+
+use super::hold::{tell, usage};
+use super::sessions::pids;
+use crate::observe::{self, Book};
+use crate::world::{World, chain};
+use crate::{look, say};
+
+/// Sessions idle for less may have a request on the way that a goodbye would lose.
+const QUIET: Span = Span::seconds(2);
+
+/// What ending came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Came {
+    pub(crate) gone: u64,
+    pub(crate) goodbyes: u64,
+    pub(crate) cut: u64,
+    pub(crate) failed: u64,
+    pub(crate) why: Option<Why>,
+}
+
+pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, reply: &Reply) -> Result<(), Why> {
+    let services = look::services(world).await?;
+    let service = look::one(&request.service, &services)?.clone();
+    let chooser = match Chooser::new(&request.choose) {
+        Ok(chooser) => chooser,
+        Err(fault) => return usage(reply, &[fault]).await,
+    };
+    let book = Book::of(&services);
+    let began = Instant::now();
+    let sessions = all_sessions(&book, &service).await?;
+    let chosen: Vec<Session> = sessions.into_iter().filter(|session| chooser.fits(session)).collect();
+    let missing = chooser.missing(&chosen);
+    for id in &missing {
+        let text = format!("session {id} is not there (any more)");
+        reply.send(say::note(Some(service.name.as_str()), true, text)).await;
+    }
+    let mut report = EndReport {
+        service: service.name.to_string(),
+        dry_run: request.dry_run,
+        chosen: chosen.len() as u64,
+        by_themselves: 0,
+        by_us: 0,
+        cut: 0,
+        failed: 0,
+        why: None,
+        took_seconds: 0.0,
+    };
+    if !request.dry_run && !chosen.is_empty() {
+        check_destroy().await?;
+        let pause = pause_between(&request, chosen.len());
+        let grace = Duration::from_millis(request.grace_ms);
+        let ending = Ending { book: &book, service: &service, reply, pause, grace, cut: request.cut };
+        ending.run(&chosen, &mut report).await?;
+        let text = format!(
+            "{} of {} chosen sessions of {} ended: {} after a goodbye, {} cut, {} had gone",
+            report.by_us + report.cut + report.by_themselves,
+            report.chosen,
+            service.name,
+            report.by_us,
+            report.cut,
+            report.by_themselves
+        );
+        let event = Event::new(world.now().wall, EventKind::SessionsEnded, &service.name, text)
+            .with("goodbye", report.by_us)
+            .with("cut", report.cut)
+            .with("gone", report.by_themselves)
+            .with("by", &world.who.name);
+        reply.send(tell(world, &service, &event)).await;
+    }
+    report.took_seconds = began.elapsed().as_secs_f64();
+    reply.send(Frame::Ended(report)).await;
+    Ok(())
+}
+
+/// Which sessions a request means.
+enum Chooser {
+    Ids(BTreeSet<SessionId>),
+    Peer(Cidr),
+    IdleOver(Span),
+    All,
+}
+
+impl Chooser {
+    fn new(choose: &Choose) -> Result<Self, String> {
+        Ok(match choose {
+            Choose::All => Self::All,
+            Choose::IdleOver(seconds) => Self::IdleOver(Span::seconds(*seconds)),
+            Choose::Peer(range) => Self::Peer(range.parse()?),
+            Choose::Ids(ids) => {
+                let parse = |id: &String| {
+                    id.parse().map_err(|_| {
+                        format!("`{}` is no session id; `ebb sessions` shows them", ebb_model::printable(id))
+                    })
+                };
+                Self::Ids(ids.iter().map(parse).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
+    fn fits(&self, session: &Session) -> bool {
+        // Orphans have ended already; a UDP flow has no socket of its own that could be ended.
+        if matches!(session.state, SessionState::Orphan | SessionState::Flow) {
+            return false;
+        }
+        match self {
+            Self::Ids(ids) => ids.contains(&session.id),
+            Self::Peer(range) => range.contains(session.peer.ip()),
+            Self::IdleOver(span) => session.idle > *span,
+            Self::All => true,
+        }
+    }
+
+    fn missing(&self, found: &[Session]) -> Vec<SessionId> {
+        let Self::Ids(ids) = self else { return Vec::new() };
+        ids.iter().filter(|id| found.iter().all(|session| session.id != **id)).copied().collect()
+    }
+}
+
+/// The pause between two endings that a rate or a time asks for.
+fn pause_between(request: &EndRequest, count: usize) -> Duration {
+    let by_rate = request.rate_per_second.filter(|rate| *rate > 0.0).map(|rate| 1.0 / rate);
+    let by_time = request.over_seconds.map(|seconds| seconds as f64 / count.max(1) as f64);
+    let seconds = by_rate.unwrap_or(0.0).max(by_time.unwrap_or(0.0));
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+/// One `ebb end` at work.
+struct Ending<'a> {
+    book: &'a Book,
+    service: &'a Service,
+    reply: &'a Reply,
+    pause: Duration,
+    grace: Duration,
+    cut: bool,
+}
+
+/// Without a pace, this many are ended in one go.
+const TOGETHER: usize = 1000;
+
+impl Ending<'_> {
+    async fn run(&self, chosen: &[Session], report: &mut EndReport) -> Result<(), Why> {
+        let how = if self.cut { How::Destroy } else { How::Goodbye };
+        let together = if self.pause.is_zero() { TOGETHER } else { 1 };
+        let began = Instant::now();
+        let mut said_goodbye = BTreeSet::new();
+        for (done, some) in chosen.chunks(together).enumerate() {
+            if self.reply.is_gone() {
+                break;
+            }
+            let due = self.pause.saturating_mul(u32::try_from(done).unwrap_or(u32::MAX));
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            let came = end(self.service, some.to_vec(), how).await?;
+            self.count(&came, report);
+            if how == How::Goodbye {
+                said_goodbye.extend(some.iter().map(|session| session.id));
+            }
+        }
+        if how == How::Goodbye {
+            self.after_goodbye(&said_goodbye, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives those who were told goodbye their grace, then destroys who is still there.
+    async fn after_goodbye(&self, told: &BTreeSet<SessionId>, report: &mut EndReport) -> Result<(), Why> {
+        let until = Instant::now() + self.grace;
+        let left = loop {
+            let mut left = all_sessions(self.book, self.service).await?;
+            left.retain(|session| told.contains(&session.id) && session.state != SessionState::Orphan);
+            if left.is_empty() || Instant::now() >= until {
+                break left;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let polite = told.len() as u64 - left.len() as u64;
+        let gone_before = report.by_themselves;
+        report.by_us += polite.saturating_sub(gone_before);
+        let came = end(self.service, left, How::Destroy).await?;
+        self.count(&came, report);
+        Ok(())
+    }
+
+    fn count(&self, came: &Came, report: &mut EndReport) {
+        report.by_themselves += came.gone;
+        report.cut += came.cut;
+        report.failed += came.failed;
+        if report.why.is_none() {
+            report.why = came.why.as_ref().map(ToString::to_string);
+        }
+    }
+}
+
+async fn all_sessions(book: &Book, service: &Service) -> Result<Vec<Session>, Why> {
+    let (book, name) = (book.clone(), service.name.clone());
+    tokio::task::spawn_blocking(move || observe::sessions(&book, &name, None))
+        .await
+        .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?
+}
+
+/// Ends these sessions of a service, on a thread that may block.
+pub(crate) async fn end(service: &Service, sessions: Vec<Session>, how: How) -> Result<Came, Why> {
+    let service = service.clone();
+    let ended = tokio::task::spawn_blocking(move || match how {
+        How::Goodbye => goodbye(&service, &sessions),
+        How::Destroy => destroy(&sessions),
+    });
+    ended.await.map_err(|error| Why::Unread { what: "the endings".into(), cause: error.to_string() })
+}
+
+/// Ends sessions as if their clients had gone away, where that loses nothing: idle, all sent, all read.
+/// Others are left for the destruction after the grace.
+fn goodbye(service: &Service, sessions: &[Session]) -> Came {
+    let mut came = Came::default();
+    let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    let owners = process::owners_of(&inodes, pids(service).into_iter());
+    for session in sessions.iter().filter(|session| session.idle >= QUIET) {
+        let Some(pid) = owners.holders.get(&session.inode).and_then(|pids| pids.last()) else { continue };
+        let Ok(Some(owner)) = process::read(*pid) else { continue };
+        let told = process::Handle::open(*pid, owner.start_ticks)
+            .and_then(|handle| process::shutdown_read(&handle, session.inode));
+        match told {
+            Ok(()) => came.goodbyes += 1,
+            Err(process::Error::Gone { .. } | process::Error::NotHeld { .. } | process::Error::Unread { .. }) => {}
+            Err(error) => came.why = Some(Why::Unread { what: "a session's socket".into(), cause: chain(&error) }),
+        }
+    }
+    came
+}
+
+/// Destroys these sessions, found anew by their cookies: what has gone meanwhile is left alone.
+fn destroy(sessions: &[Session]) -> Came {
+    let wanted: BTreeSet<u64> =
+        sessions.iter().filter(|session| session.state != SessionState::Flow).map(|session| session.id.0).collect();
+    let ports: BTreeSet<u16> = sessions.iter().map(|session| session.local.port()).collect();
+    let query = diag::Query {
+        proto: diag::SockProto::Tcp,
+        family: diag::Family::Both,
+        states: diag::StateSet::SESSIONS,
+        ports: ports.into_iter().collect(),
+        info: false,
+    };
+    let mut rows = Vec::new();
+    let mut collect = |row: &diag::Row| rows.extend(wanted.contains(&row.cookie).then_some(row.id));
+    let ended = diag::dump(&query, &mut collect).and_then(|_| {
+        let gone = (wanted.len() - rows.len()) as u64;
+        diag::destroy_many(rows).map(|ends| Came {
+            gone: gone + ends.gone,
+            cut: ends.destroyed,
+            failed: ends.refused,
+            ..Came::default()
+        })
+    });
+    ended.unwrap_or_else(|error| Came {
+        failed: wanted.len() as u64,
+        why: Some(Why::Unread { what: "the kernel's answer to SOCK_DESTROY".into(), cause: chain(&error) }),
+        ..Came::default()
+    })
+}
+
+/// Whether this kernel can destroy sockets; asked before anything is ended.
+pub(crate) async fn check_destroy() -> Result<(), Why> {
+    let supported = tokio::task::spawn_blocking(diag::destroy_support).await;
+    match supported {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Why::Unsupported {
+            what: "this kernel cannot destroy sockets".into(),
+            help: "it needs CONFIG_INET_DIAG_DESTROY; until then stop the service, or wait".into(),
+        }),
+        Ok(Err(diag::Error::Netlink(error))) if error.errno() == Some(1) => {
+            Err(Why::NotPermitted { what: "end connections".into() })
+        }
+        Ok(Err(error)) => Err(Why::Unread { what: "SOCK_DESTROY".into(), cause: chain(&error) }),
+        Err(error) => Err(Why::Unread { what: "SOCK_DESTROY".into(), cause: error.to_string() }),
+    }
+}

@@ -1,0 +1,270 @@
+//! `ebb hold`, `ebb release`, `ebb holds`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ebb_link::Reply;
+use ebb_model::{Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Why, duration};
+use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
+
+use super::services::Known;
+use crate::handle::refuse_all;
+use crate::world::{World, unread};
+use crate::{converge, look, say};
+
+/// A wish whose words have been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    pub(crate) requester: Requester,
+    pub(crate) reason: String,
+    pub(crate) for_span: Option<Span>,
+    pub(crate) except: BTreeSet<Cidr>,
+}
+
+impl Checked {
+    /// Checks the words of a wish; what is wrong comes back all at once.
+    pub(crate) fn new(wish: &Wish) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let requester = Requester::new(wish.requester.clone());
+        if let Err(error) = &requester {
+            faults.push(error.to_string());
+        }
+        let mut except = BTreeSet::new();
+        for range in &wish.except {
+            match range.parse::<Cidr>() {
+                Ok(range) => drop(except.insert(range)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        match requester {
+            Ok(requester) if faults.is_empty() => Ok(Self {
+                requester,
+                reason: wish.reason.clone(),
+                for_span: wish.for_seconds.map(Span::seconds),
+                except,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// The hold of this wish on a service. A hold of the same requester goes on: it keeps its beginning.
+pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Checked, level: Level) -> Hold {
+    let now = world.now().wall;
+    let old = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
+    let reason = if wish.reason.is_empty() { old.map_or("", |old| &old.reason) } else { &wish.reason };
+    Hold {
+        service: service.name.clone(),
+        requester: wish.requester.clone(),
+        level: old.map_or(level, |old| old.level.max(level)),
+        reason: reason.to_owned(),
+        by: old.map_or_else(|| world.who.clone(), |old| old.by.clone()),
+        since: old.map_or(now, |old| old.since),
+        until: wish.for_span.map_or_else(|| old.and_then(|old| old.until), |span| Some(now + span)),
+        except: if wish.except.is_empty() {
+            old.map(|old| old.except.clone()).unwrap_or_default()
+        } else {
+            wish.except.clone()
+        },
+    }
+}
+
+/// What to remember of a service while it is held; goes on from what is remembered already.
+pub(crate) fn record(known: &Known, service: &Service) -> Record {
+    let (units, sockets, trees) = match &service.origin {
+        Origin::Units { units, sockets } => {
+            (units.iter().map(|unit| unit.name.clone()).collect(), sockets.clone(), Vec::new())
+        }
+        Origin::Trees(trees) => (Vec::new(), Vec::new(), trees.clone()),
+    };
+    let mut record = known.record_of(&service.name).cloned().unwrap_or_else(|| Record {
+        service: service.name.clone(),
+        doors: BTreeSet::new(),
+        units: Vec::new(),
+        sockets: Vec::new(),
+        trees: Vec::new(),
+        drain: None,
+        stopped: Vec::new(),
+        refused_before: 0,
+    });
+    record.doors.extend(&service.doors);
+    for (into, from) in [(&mut record.units, units), (&mut record.sockets, sockets)] {
+        into.extend(from);
+        into.sort_unstable();
+        into.dedup();
+    }
+    record.trees = trees;
+    record
+}
+
+/// Says that a hold was placed.
+pub(crate) fn placed(world: &World, hold: &Hold, service: &Service) -> Frame {
+    let mut text = format!("{} is held by `{}`", hold.service, hold.requester);
+    if !hold.reason.is_empty() {
+        text = format!("{text}: {}", hold.reason);
+    }
+    let event = Event::new(world.now().wall, EventKind::HoldPlaced, &hold.service, text)
+        .with("requester", &hold.requester)
+        .with("level", hold.level.as_str())
+        .with("by", &hold.by.name)
+        .with("reason", &hold.reason);
+    Frame::Event(say::event(world.record(&event, Some(service)), &event))
+}
+
+/// Records an event and makes its frame.
+pub(crate) fn tell(world: &World, service: &Service, event: &Event) -> Frame {
+    Frame::Event(say::event(world.record(event, Some(service)), event))
+}
+
+pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, reply: &Reply) -> Result<(), Why> {
+    let wish = match Checked::new(&request.wish) {
+        Ok(wish) => wish,
+        Err(faults) => return usage(reply, &faults).await,
+    };
+    let services = look::services(world).await?;
+    let (chosen, refused) = look::which(&request.which, &services, |_| true);
+    if refuse_all(reply, &refused).await {
+        return Ok(());
+    }
+    if !request.dry_run {
+        converge::check_support()?;
+    }
+    for service in chosen {
+        if service.doors.is_empty() {
+            return Err(no_door(service));
+        }
+        if request.dry_run {
+            let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
+            let text = format!("would hold {} as `{}` and shut {}", service.name, wish.requester, doors.join(", "));
+            reply.send(say::note(Some(service.name.as_str()), false, text)).await;
+            continue;
+        }
+        place_one(world, service, &services, &wish, reply).await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn no_door(service: &Service) -> Why {
+    Why::NoDoor {
+        service: service.name.clone(),
+        unix: service.unix_doors.iter().map(|door| door.path.clone()).collect(),
+    }
+}
+
+pub(crate) async fn usage(reply: &Reply, faults: &[String]) -> Result<(), Why> {
+    for fault in faults {
+        reply.send(say::usage(fault.clone())).await;
+    }
+    Ok(())
+}
+
+async fn place_one(
+    world: &World,
+    service: &Service,
+    services: &[Service],
+    wish: &Checked,
+    reply: &Reply,
+) -> Result<(), Why> {
+    let mut frames = Vec::new();
+    let report = {
+        let _lock = world.lock()?;
+        let known = Known::read(world)?;
+        let hold = merge(world, &known, service, wish, Level::Draining);
+        let changed = known.holds.iter().all(|old| *old != hold);
+        world.store().place(&hold, &record(&known, service)).map_err(|error| unread(&error))?;
+        let converged = converge::converge(world, services)?;
+        if changed {
+            frames.push(placed(world, &hold, service));
+        }
+        if converged.changed {
+            frames.push(tell(world, service, &gate_shut(world, service)));
+        }
+        HoldReport {
+            hold: say::hold(&hold),
+            changed,
+            shut: converge::seen().is_ok_and(|seen| seen.holds(&service.doors)),
+            remaining: others(&known, service, &wish.requester),
+        }
+    };
+    for frame in frames {
+        reply.send(frame).await;
+    }
+    reply.send(Frame::Held(report)).await;
+    Ok(())
+}
+
+pub(crate) fn gate_shut(world: &World, service: &Service) -> Event {
+    let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
+    let text = format!("{} refuses new connections at {}", service.name, doors.join(", "));
+    Event::new(world.now().wall, EventKind::GateShut, &service.name, text).with("doors", doors.join(", "))
+}
+
+fn others(known: &Known, service: &Service, me: &Requester) -> Vec<ebb_wire::v1::Hold> {
+    known.holds_of(&service.name).filter(|hold| hold.requester != *me).map(say::hold).collect()
+}
+
+pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: &Reply) -> Result<(), Why> {
+    let requester = match Requester::new(request.requester.clone()) {
+        Ok(requester) => requester,
+        Err(error) => return usage(reply, &[error.to_string()]).await,
+    };
+    let services = look::services(world).await?;
+    let known = Known::read(world)?;
+    let mine = |service: &Service| known.holds_of(&service.name).any(|hold| hold.requester == requester);
+    let (chosen, refused) = look::which(&request.which, &services, mine);
+    if refuse_all(reply, &refused).await {
+        return Ok(());
+    }
+    for service in chosen {
+        if !mine(service) {
+            let why = Why::NotHeld { service: service.name.clone(), requester: requester.clone() };
+            reply.send(say::refusal(Some(service.name.as_str()), &why)).await;
+        } else if request.dry_run {
+            let text = format!("would release {} from `{requester}`", service.name);
+            reply.send(say::note(Some(service.name.as_str()), false, text)).await;
+        } else {
+            let (frames, report) = release_one(world, service, &services, &requester)?;
+            for frame in frames {
+                reply.send(frame).await;
+            }
+            reply.send(Frame::Released(report)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Releases one hold and opens the gate if no other stands.
+pub(crate) fn release_one(
+    world: &World,
+    service: &Service,
+    services: &[Service],
+    requester: &Requester,
+) -> Result<(Vec<Frame>, HoldReport), Why> {
+    let _lock = world.lock()?;
+    let known = Known::read(world)?;
+    let Some(hold) = known.holds_of(&service.name).find(|hold| hold.requester == *requester).cloned() else {
+        return Err(Why::NotHeld { service: service.name.clone(), requester: requester.clone() });
+    };
+    world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
+    converge::converge(world, services)?;
+    let now = world.now().wall;
+    let held = duration(now.since(hold.since));
+    let text = format!("`{requester}` released {} after {held}", service.name);
+    let event =
+        Event::new(now, EventKind::HoldReleased, &service.name, text).with("requester", requester).with("held", held);
+    let mut frames = vec![tell(world, service, &event)];
+    let remaining = others(&known, service, requester);
+    if remaining.is_empty() {
+        let text = format!("{} accepts new connections", service.name);
+        frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
+    }
+    Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut: !remaining.is_empty(), remaining }))
+}
+
+pub(crate) async fn list(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
+    let holds = world.store().holds().map_err(|error| unread(&error))?;
+    for hold in &holds {
+        reply.send(Frame::Hold(say::hold(hold))).await;
+    }
+    Ok(())
+}

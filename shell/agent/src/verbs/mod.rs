@@ -1,0 +1,9 @@
+//! One file per verb; `drain`, being the longest, has a folder of its own beside this one.
+
+pub(crate) mod end;
+pub(crate) mod events;
+pub(crate) mod hold;
+pub(crate) mod resume;
+pub(crate) mod services;
+pub(crate) mod sessions;
+pub(crate) mod status;

@@ -1,0 +1,137 @@
+//! `ebb services`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ebb_decide::effective::{self, Seen};
+use ebb_link::Reply;
+use ebb_model::{Counts, Hold, Origin, Record, Service, ServiceName, Up, Why};
+use ebb_wire::v1;
+
+use crate::converge;
+use crate::look;
+use crate::observe::{self, Book};
+use crate::say;
+use crate::world::{World, unread};
+
+pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Result<(), Why> {
+    let services = look::services(world).await?;
+    let known = Known::read(world)?;
+    let counts = if count { counted(&services, services.iter()).await } else { Ok(BTreeMap::new()) };
+    let gate = converge::seen();
+    for service in &services {
+        let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
+        let told = tell(service, &known, count, gate.as_ref().ok());
+        reply.send(v1::Frame::Service(told)).await;
+    }
+    if let Err(why) = counts {
+        reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;
+    }
+    Ok(())
+}
+
+/// Holds and records, read together.
+pub(crate) struct Known {
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) records: Vec<Record>,
+}
+
+impl Known {
+    pub(crate) fn read(world: &World) -> Result<Self, Why> {
+        let store = world.store();
+        let holds = store.holds().map_err(|error| unread(&error))?;
+        let records = store.records().map_err(|error| unread(&error))?;
+        Ok(Self { holds, records })
+    }
+
+    pub(crate) fn holds_of<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a Hold> {
+        self.holds.iter().filter(move |hold| hold.service == *service)
+    }
+
+    pub(crate) fn record_of(&self, service: &ServiceName) -> Option<&Record> {
+        self.records.iter().find(|record| record.service == *service)
+    }
+}
+
+/// Counts the sessions of some services in one walk over the kernel's sockets.
+pub(crate) async fn counted(
+    all: &[Service],
+    of: impl Iterator<Item = &Service>,
+) -> Result<BTreeMap<ServiceName, Counts>, Why> {
+    let book = Book::of(all);
+    let names: BTreeSet<ServiceName> = of.map(|service| service.name.clone()).collect();
+    let count = tokio::task::spawn_blocking(move || observe::count(&book, &names))
+        .await
+        .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })??;
+    let sum = |seen: &Vec<ebb_decide::ledger::Seen>| {
+        let mut counts = Counts::default();
+        seen.iter().for_each(|session| counts.add(session.state, false));
+        counts
+    };
+    Ok(count.seen.iter().map(|(name, seen)| (name.clone(), sum(seen))).collect())
+}
+
+/// A service as said.
+pub(crate) fn tell(
+    service: &Service,
+    known: &Known,
+    counts: Option<Counts>,
+    gate: Option<&converge::Seen>,
+) -> v1::Service {
+    let holders: Vec<v1::Hold> = known.holds_of(&service.name).map(say::hold).collect();
+    let record = known.record_of(&service.name);
+    let drain = record.and_then(|record| record.drain.as_ref());
+    let left = counts.map(|counts| counts.left());
+    let state = effective::state(Seen {
+        held: !holders.is_empty(),
+        up: service.up,
+        left,
+        proven: drain.is_some_and(|drain| drain.drained_at.is_some()),
+    });
+    let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();
+    let mut doors: Vec<v1::Door> = service.doors.iter().map(|door| say::door(door, refused(door))).collect();
+    doors.extend(service.unix_doors.iter().map(|door| v1::Door {
+        proto: "unix".into(),
+        address: door.path.clone(),
+        port: 0,
+        holdable: false,
+        refused: None,
+    }));
+    v1::Service {
+        name: service.name.to_string(),
+        state: state.as_str().to_owned(),
+        sessions: left,
+        doors,
+        start: service.start.to_string(),
+        units: look::units_of(service),
+        pids: match &service.origin {
+            Origin::Trees(trees) => trees.iter().map(|tree| tree.root).collect(),
+            Origin::Units { .. } => Vec::new(),
+        },
+        shared_with: service.shared_with.iter().map(ToString::to_string).collect(),
+        remarks: remarks(service, !holders.is_empty(), gate),
+        holders,
+    }
+}
+
+fn remarks(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if service.up == Up::Failed {
+        remarks.push("systemd calls it failed".to_owned());
+    }
+    let shut = gate.map(|gate| gate.holds(&service.doors));
+    match (held, shut) {
+        (true, Some(false)) => remarks.push(format!(
+            "it is held, but the gate is not whole (a reboot, or somebody flushed it): `ebb drain {}` shuts it again",
+            service.name
+        )),
+        (false, Some(true)) if !service.doors.is_empty() => {
+            remarks.push(format!("the gate is shut without a hold: `ebb resume {}` opens it", service.name));
+        }
+        _ => {}
+    }
+    for other in &service.shared_with {
+        remarks.push(format!("shares a door with {other}: a gate shuts both"));
+    }
+    remarks
+}

@@ -1,0 +1,89 @@
+//! `ebb sessions`.
+
+use std::sync::Arc;
+
+use ebb_kernel::{cgroup, process};
+use ebb_link::Reply;
+use ebb_model::{Origin, Service, Session, SessionState, Why};
+use ebb_wire::v1::{Frame, Listed, SessionsRequest, Sort};
+
+use super::services::Known;
+use crate::look;
+use crate::observe::{self, Book};
+use crate::say;
+use crate::world::{World, unread};
+
+pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: &Reply) -> Result<(), Why> {
+    let services = look::services(world).await?;
+    let service = look::one(&request.service, &services)?.clone();
+    let known = Known::read(world)?;
+    let baseline = world.store().baseline(&service.name).map_err(|error| unread(&error))?;
+    let mut book = Book::of(&services);
+    book.except(&service.name, known.holds_of(&service.name).flat_map(|hold| hold.except.clone()));
+    let reply = reply.clone();
+    // A hundred thousand rows are read, sorted and told on a thread that may block.
+    let told = tokio::task::spawn_blocking(move || -> Result<(), Why> {
+        let mut sessions = observe::sessions(&book, &service.name, baseline.as_ref())?;
+        let orphans = sessions.iter().filter(|session| session.state == SessionState::Orphan).count() as u64;
+        sessions.retain(|session| session.state != SessionState::Orphan);
+        let total = sessions.len() as u64;
+        sort(&mut sessions, request.sort);
+        sessions.truncate(request.limit.unwrap_or(usize::MAX));
+        if request.processes {
+            observe::add_processes(&mut sessions, &pids(&service));
+        }
+        let shown = sessions.len() as u64;
+        for session in &sessions {
+            if !reply.send_blocking(Frame::Session(say::session(session))) {
+                return Ok(());
+            }
+        }
+        let listed = Listed { service: service.name.to_string(), total, shown, orphans };
+        let _ = reply.send_blocking(Frame::Listed(listed));
+        Ok(())
+    });
+    told.await.map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?
+}
+
+pub(crate) fn sort(sessions: &mut [Session], by: Sort) {
+    match by {
+        Sort::Age => sessions.sort_by_key(|session| std::cmp::Reverse(session.age.at_least())),
+        Sort::Idle => sessions.sort_by_key(|session| std::cmp::Reverse(session.idle)),
+        Sort::Bytes => sessions.sort_by_key(|session| std::cmp::Reverse(session.bytes_in + session.bytes_out)),
+        Sort::Peer => sessions.sort_by_key(|session| session.peer),
+    }
+}
+
+/// The processes of a service, as far as they can be told: those that may hold its sockets.
+pub(crate) fn pids(service: &Service) -> Vec<process::Pid> {
+    match &service.origin {
+        Origin::Units { .. } => {
+            let (Ok(tree), Ok(map)) = (cgroup::Tree::find(), cgroup::Map::read()) else { return Vec::new() };
+            let paths = service.cgroups.iter().filter_map(|id| map.path_of(*id));
+            let mut pids: Vec<_> =
+                paths.flat_map(|path| tree.pids_of(path, cgroup::Depth::All).unwrap_or_default()).collect();
+            if pids.is_empty() || service.name.as_str() == "ssh" {
+                // Processes may have left the unit's cgroup with their sockets, as an ssh login's do.
+                pids = process::pids().unwrap_or_default();
+            }
+            pids
+        }
+        Origin::Trees(trees) => {
+            let all = process::all().unwrap_or_default();
+            let mut members: std::collections::BTreeSet<u32> = trees.iter().map(|tree| tree.root).collect();
+            // Parents come before children often, not always: until nothing is added.
+            loop {
+                let before = members.len();
+                for process in &all {
+                    if process.parent.is_some_and(|parent| members.contains(&parent.get())) {
+                        members.insert(process.pid.get());
+                    }
+                }
+                if members.len() == before {
+                    break;
+                }
+            }
+            members.into_iter().filter_map(process::Pid::new).collect()
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Everything an agent holds on to: hands, eyes and memory.
+
+use std::fs::File;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ebb_decide::services::Group;
+use ebb_kernel::{boot, process};
+use ebb_model::{Event, Mono, Now, Service, Wall, Watcher, Who, Why};
+use ebb_store::Store;
+use ebb_systemd::Systemd;
+use ebb_systemd::journal::Journal;
+
+use crate::{Place, StartError, config};
+
+/// Name of our table in the kernel.
+pub(crate) const TABLE: &str = "ebb";
+/// Our local probe carries this firewall mark, and passes a shut gate by it: `ebb`, and a zero byte.
+pub(crate) const PROBE_MARK: u32 = 0x6562_6200;
+
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) systemd: Option<Systemd>,
+    pub(crate) boot_id: String,
+    pub(crate) me: Watcher,
+    pub(crate) who: Who,
+    store: Mutex<Store>,
+    journal: Option<Journal>,
+}
+
+impl World {
+    pub(crate) fn open(place: Place) -> Result<Self, StartError> {
+        let groups = config::read(&place.config)?;
+        let store = Store::open(&place.state_dir)?;
+        let system = |what: &'static str| {
+            move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { what, source }
+        };
+        let boot_id = boot::BootId::current().map_err(|error| system("the boot id")(Box::new(error)))?;
+        let own = process::read(process::Pid::current())
+            .map_err(|error| system("our own process")(Box::new(error)))?
+            .map_or(0, |own| own.start_ticks);
+        let real_systemd = ebb_systemd::is_running();
+        Ok(Self {
+            place,
+            groups,
+            systemd: real_systemd.then(Systemd::new),
+            boot_id: boot_id.as_str().to_owned(),
+            me: Watcher { pid: process::Pid::current().get(), started_ticks: own },
+            who: who(),
+            store: Mutex::new(store),
+            journal: real_systemd.then(Journal::open).flatten(),
+        })
+    }
+
+    /// The store, for one short use; never across an await.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        // A panic in a holder cannot leave SQLite half-written: transactions roll back.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let wall = i64::try_from(boot::wall_ms()).unwrap_or(i64::MAX);
+        Now { wall: Wall(wall), mono: Mono(boot::boottime_ms()) }
+    }
+
+    /// Keeps other ebb processes from changing holds and gate between our looking and our doing.
+    /// Released when the file is dropped, also by a crash.
+    pub(crate) fn lock(&self) -> Result<File, Why> {
+        let path = self.place.state_dir.join("lock");
+        let failed = |cause: std::io::Error| match cause.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => {
+                Why::NotPermitted { what: format!("write to {}", self.place.state_dir.display()) }
+            }
+            _ => Why::Unread { what: path.display().to_string(), cause: cause.to_string() },
+        };
+        let file = File::create(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
+    }
+
+    /// Writes an event to the history and the journal; the answer is its place in the history, 0 if it
+    /// could not be written there.
+    pub(crate) fn record(&self, event: &Event, service: Option<&Service>) -> u64 {
+        let sequence = {
+            let mut store = self.store();
+            if store.is_writable() { store.append(event).unwrap_or(0) } else { 0 }
+        };
+        self.to_journal(event, service);
+        sequence
+    }
+
+    fn to_journal(&self, event: &Event, service: Option<&Service>) {
+        let Some(journal) = &self.journal else { return };
+        let number = event.kind.number().to_string();
+        let upper: Vec<(String, &str)> = event
+            .fields
+            .iter()
+            .map(|field| (format!("EBB_{}", field.name.to_ascii_uppercase()), field.value.as_str()))
+            .collect();
+        let priority = if crate::say::is_alarm(event.kind) { "4" } else { "5" };
+        let mut fields = vec![
+            ("MESSAGE", event.text.as_str()),
+            ("MESSAGE_ID", event.kind.message_id()),
+            ("PRIORITY", priority),
+            ("SYSLOG_IDENTIFIER", "ebb"),
+            ("EBB_EVENT", event.kind.as_str()),
+            ("EBB_NUMBER", number.as_str()),
+        ];
+        if let Some(service) = &event.service {
+            fields.push(("EBB_SERVICE", service.as_str()));
+        }
+        // So that `journalctl -u nginx` shows it.
+        let units = service.map(crate::look::units_of).unwrap_or_default();
+        fields.extend(units.iter().map(|unit| ("OBJECT_SYSTEMD_UNIT", unit.as_str())));
+        fields.extend(upper.iter().map(|(name, value)| (name.as_str(), *value)));
+        // The history has it already; a journal that is full or gone must not hold up a drain.
+        let _ = journal.send(&fields);
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Whom a hold is by: behind sudo, the person who called it.
+fn who() -> Who {
+    if let Some(user) = boot::sudo_user() {
+        return Who { uid: user.uid, name: user.name.unwrap_or_else(|| format!("uid {}", user.uid)) };
+    }
+    let uid = boot::effective_uid();
+    Who { uid, name: boot::login_name(uid).unwrap_or_else(|| format!("uid {uid}")) }
+}
+
+/// A store's error as a reason.
+pub(crate) fn unread(error: &ebb_store::StoreError) -> Why {
+    if error.is_not_permitted() {
+        return Why::NotPermitted { what: "change holds".to_owned() };
+    }
+    Why::Unread { what: "the store".to_owned(), cause: chain(error) }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
