@@ -228,10 +228,15 @@ impl Resume<'_> {
     }
 }
 
-/// How a tree was started, unless its title has been overwritten since.
+/// How a tree was started, as far as its title still tells: nginx puts its command behind a title of its
+/// own, others overwrite it whole.
 fn command(tree: &ebb_model::Tree) -> String {
-    let first = tree.command.first().map_or("", String::as_str);
-    if first.contains(": ") { String::new() } else { tree.command.join(" ") }
+    let title = tree.command.join(" ");
+    match title.split_once(": master process ") {
+        Some((_, command)) => command.to_owned(),
+        None if title.split(' ').next().is_some_and(|first| first.ends_with(':')) => String::new(),
+        None => title,
+    }
 }
 
 async fn listens(doors: &BTreeSet<Door>) -> bool {
