@@ -272,7 +272,7 @@ impl World {
 fn in_2000_random_worlds_nobody_is_dropped_and_drained_is_true() {
     let mut outcomes = BTreeSet::new();
     for seed in 1..=2000_u64 {
-        let mut world = World { chance: seed * 0x9e37_79b9 | 1, sessions: BTreeSet::new(), next: 0, gate: false };
+        let mut world = World { chance: (seed * 0x9e37_79b9) | 1, sessions: BTreeSet::new(), next: 0, gate: false };
         (0..seed % 30).for_each(|_| world.come());
         let then = [Then::Ask, Then::End, Then::Cut][usize::try_from(seed % 3).unwrap()];
         let deadline = (seed % 5 == 0).then_some(Span(20_000));
