@@ -136,4 +136,14 @@ mod tests {
         assert_eq!(ids.len(), EventKind::ALL.len());
         assert!(EventKind::ALL.is_sorted_by_key(|kind| kind.number()));
     }
+
+    #[test]
+    fn the_documentation_and_the_catalog_name_every_event() {
+        let (page, catalog) = (include_str!("../../../docs/events.md"), include_str!("../../../packaging/ebb.catalog"));
+        for kind in EventKind::ALL {
+            let row = format!("| {} | {} |", kind.number(), kind.as_str());
+            assert!(page.contains(&row) && page.contains(kind.message_id()), "docs/events.md lacks {row}");
+            assert!(catalog.contains(&format!("-- {}\n", kind.message_id())), "the catalog lacks {}", kind.as_str());
+        }
+    }
 }
