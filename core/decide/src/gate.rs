@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ebb_model::{Cidr, Door, Hold, Proto, Reach, Record, Service, ServiceName, Wall};
+use ebb_model::{Cidr, Door, Hold, Mono, Proto, Reach, Record, Service, ServiceName};
 
 /// What the gate must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +18,9 @@ pub struct Rules {
     pub except: BTreeSet<(Cidr, Door)>,
 }
 
-/// The rules for all holds at the time `now`.
+/// The rules for all holds at the time `now` of the boot `boot_id`.
 #[must_use]
-pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Wall) -> Rules {
+pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Mono, boot_id: &str) -> Rules {
     let mut rules = Rules::default();
     for record in records {
         let own: Vec<&Hold> = holds.iter().filter(|hold| hold.service == record.service).collect();
@@ -28,7 +28,8 @@ pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Wall
             continue;
         }
         for door in &record.doors {
-            let learning = record.drain.as_ref().and_then(|drain| drain.learn_until).is_some_and(|until| now < until);
+            let drain = record.drain.as_ref().filter(|drain| drain.boot_id == boot_id);
+            let learning = drain.and_then(|drain| drain.learn_until).is_some_and(|until| now < until);
             let learns = door.proto == Proto::Udp && learning;
             if learns {
                 rules.learn.insert(*door)
@@ -73,7 +74,7 @@ fn kept_open(door: &Door, shut: &BTreeSet<Door>) -> Option<(IpAddr, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebb_model::{DrainRecord, Level, Origin, Requester, StartType, Up, Who};
+    use ebb_model::{DrainRecord, Level, Origin, Requester, StartType, Up, Wall, Who};
 
     fn hold(service: &str, requester: &str, except: &[&str]) -> Hold {
         Hold {
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn no_hold_no_rules() {
         let record = record("a", &[door(Proto::Tcp, Reach::Any)]);
-        assert_eq!(rules(&[], &[record], &[], Wall(0)), Rules::default());
+        assert_eq!(rules(&[], &[record], &[], Mono(0), ""), Rules::default());
     }
 
     #[test]
@@ -131,9 +132,9 @@ mod tests {
         let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
         let services = [service("a", a), service("b", b)];
         let records = [record("a", &[a]), record("b", &[b])];
-        let one = rules(&[hold("a", "x", &[])], &records, &services, Wall(0));
+        let one = rules(&[hold("a", "x", &[])], &records, &services, Mono(0), "");
         assert_eq!((one.shut, one.open), ([a].into(), [(ip, 80)].into()));
-        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, Wall(0));
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, Mono(0), "");
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()));
     }
 
@@ -142,7 +143,7 @@ mod tests {
         let a = door(Proto::Tcp, Reach::Any);
         let records = [record("a", &[a])];
         let holds = [hold("a", "x", &["10.0.0.0/8"]), hold("a", "y", &["10.1.0.0/16", "192.0.2.1"])];
-        let except = rules(&holds, &records, &[], Wall(0)).except;
+        let except = rules(&holds, &records, &[], Mono(0), "").except;
         assert_eq!(except, [("10.1.0.0/16".parse().unwrap(), a)].into());
     }
 
@@ -153,14 +154,15 @@ mod tests {
         records[0].drain = Some(DrainRecord {
             requester: Requester::operator(),
             began: Wall(0),
+            began_mono: Mono(0),
             boot_id: String::new(),
             at_start: 0,
             leaks: 0,
             drained_at: None,
-            learn_until: Some(Wall(30)),
+            learn_until: Some(Mono(30)),
             watcher: None,
         });
-        let at = |now| rules(&[hold("a", "x", &[])], &records, &[], Wall(now));
+        let at = |now| rules(&[hold("a", "x", &[])], &records, &[], Mono(now), "");
         assert_eq!((at(29).learn, at(29).shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
         assert_eq!((at(30).learn, at(30).shut), ([].into(), doors.into()));
     }

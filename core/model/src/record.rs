@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Door, Requester, ServiceName, Tree, Wall};
+use crate::{Door, Mono, Requester, ServiceName, Tree, Wall};
 
 /// What we stopped, so that a resume starts just that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +50,9 @@ pub struct DrainRecord {
     pub requester: Requester,
     /// When it began.
     pub began: Wall,
-    /// In which boot: session ids mean nothing in another.
+    /// The same on the boot clock: what a deadline counts from, whatever the wall clock does.
+    pub began_mono: Mono,
+    /// In which boot: session ids and the boot clock mean nothing in another.
     pub boot_id: String,
     /// Sessions when the gate was shut.
     pub at_start: u64,
@@ -59,7 +61,7 @@ pub struct DrainRecord {
     /// When it was proven empty.
     pub drained_at: Option<Wall>,
     /// Until when its UDP flows are learnt and nothing is refused at UDP doors.
-    pub learn_until: Option<Wall>,
+    pub learn_until: Option<Mono>,
     /// Who watches it.
     pub watcher: Option<Watcher>,
 }

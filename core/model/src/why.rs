@@ -152,6 +152,29 @@ pub enum Why {
         /// How it had been started, if known.
         command: String,
     },
+    /// It was started, or should run, and a door does not answer.
+    NotAnswering {
+        /// The service.
+        service: ServiceName,
+        /// At which door.
+        door: Door,
+        /// What a probe met.
+        met: String,
+    },
+    /// It does not run.
+    NotRunning {
+        /// The unit.
+        unit: String,
+        /// Its state.
+        state: String,
+    },
+    /// Another process watches this drain.
+    Watched {
+        /// The service.
+        service: ServiceName,
+        /// That process.
+        pid: u32,
+    },
     /// It waits for the quiet time to pass.
     Settling {
         /// How long no session has been left.
@@ -199,6 +222,13 @@ impl fmt::Display for Why {
             Self::StartByHand { service, .. } => {
                 write!(f, "{service} was started by hand, so nothing here knows how to start it again")
             }
+            Self::NotAnswering { service, door, met } => {
+                write!(f, "{service} does not answer at {door}: the probe was {met}; the gate stays shut")
+            }
+            Self::NotRunning { unit, state } => {
+                write!(f, "{unit} is {state}: it listens nowhere and has nobody to drain")
+            }
+            Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
             Self::Settling { empty_for, settle } => {
                 write!(f, "no session for {}, proven at {}", duration(*empty_for), duration(*settle))
             }
@@ -230,6 +260,13 @@ impl Why {
             Self::NotHeld { .. } => Some("`ebb holds` lists all holds".to_owned()),
             Self::NotPermitted { .. } => Some("run it as root, for example with sudo".to_owned()),
             Self::Unsupported { help, .. } if !help.is_empty() => Some(help.clone()),
+            Self::NotAnswering { service, .. } => Some(format!(
+                "see its log, then `ebb resume {service}` again; `ebb release {service}` opens the gate unverified"
+            )),
+            Self::NotRunning { unit, .. } => Some(format!("`systemctl start {unit}` starts it")),
+            Self::Watched { service, .. } => {
+                Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
+            }
             Self::StartByHand { service, command } if command.is_empty() => {
                 Some(format!("start it as you did before, then `ebb resume {service}` again"))
             }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, Event, EventKind, Field, Hold, Level, Proto, Reach, Record, Requester, ServiceName,
+    Cidr, Door, DrainRecord, Event, EventKind, Field, Hold, Level, Mono, Proto, Reach, Record, Requester, ServiceName,
     Stopped, Tree, Wall, Watcher, Who,
 };
 use serde::{Deserialize, Serialize};
@@ -47,11 +47,12 @@ enum StoppedV1 {
 struct DrainV1 {
     requester: String,
     began_ms: i64,
+    began_mono_ms: u64,
     boot_id: String,
     at_start: u64,
     leaks: u64,
     drained_ms: Option<i64>,
-    learn_until_ms: Option<i64>,
+    learn_until_mono_ms: Option<u64>,
     watcher: Option<(u32, u64)>,
 }
 
@@ -152,11 +153,12 @@ pub(crate) fn record_to(record: &Record) -> String {
         drain: record.drain.as_ref().map(|drain| DrainV1 {
             requester: drain.requester.as_str().to_owned(),
             began_ms: drain.began.0,
+            began_mono_ms: drain.began_mono.0,
             boot_id: drain.boot_id.clone(),
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_ms: drain.drained_at.map(|at| at.0),
-            learn_until_ms: drain.learn_until.map(|at| at.0),
+            learn_until_mono_ms: drain.learn_until.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
         }),
         stopped: record
@@ -177,11 +179,12 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
         Ok(DrainRecord {
             requester: Requester::new(drain.requester).map_err(|error| error.to_string())?,
             began: Wall(drain.began_ms),
+            began_mono: Mono(drain.began_mono_ms),
             boot_id: drain.boot_id,
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_at: drain.drained_ms.map(Wall),
-            learn_until: drain.learn_until_ms.map(Wall),
+            learn_until: drain.learn_until_mono_ms.map(Mono),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
         })
     });

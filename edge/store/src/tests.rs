@@ -1,5 +1,5 @@
 use super::*;
-use ebb_model::{Door, DrainRecord, EventKind, Level, Proto, Reach, Stopped, Tree, Watcher, Who};
+use ebb_model::{Door, DrainRecord, EventKind, Level, Mono, Proto, Reach, Stopped, Tree, Watcher, Who};
 
 struct Dir(PathBuf);
 
@@ -56,11 +56,12 @@ fn record() -> Record {
         drain: Some(DrainRecord {
             requester: Requester::operator(),
             began: Wall(5),
+            began_mono: Mono(6),
             boot_id: "b".into(),
             at_start: 12,
             leaks: 1,
             drained_at: Some(Wall(9)),
-            learn_until: Some(Wall(7)),
+            learn_until: Some(Mono(7)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],

@@ -5,7 +5,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::poll_fn,
+    fmt,
+    future::{Future, poll_fn},
     pin::Pin,
     time::Duration,
 };
@@ -77,6 +78,19 @@ pub struct Changes {
     ready: VecDeque<Change>,
     pause: Duration,
     try_at: Option<Instant>,
+    attempt: Option<Attempt>,
+}
+
+type View = (Live, HashMap<UnitName, ActiveState>);
+
+/// An attempt to reach the bus, kept between calls of `next`: an owner with much else to do drops
+/// those calls more quickly than the bus answers.
+struct Attempt(Pin<Box<dyn Future<Output = Result<View, Fault>> + Send>>);
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attempt")
+    }
 }
 
 #[derive(Debug)]
@@ -88,7 +102,15 @@ struct Live {
 
 impl Changes {
     pub(crate) fn new(systemd: Systemd) -> Self {
-        Self { systemd, live: None, states: HashMap::new(), ready: VecDeque::new(), pause: PAUSE.0, try_at: None }
+        Self {
+            systemd,
+            live: None,
+            states: HashMap::new(),
+            ready: VecDeque::new(),
+            pause: PAUSE.0,
+            try_at: None,
+            attempt: None,
+        }
     }
 
     /// The next change; waits for ever. May be dropped and called again (`select!`) without loss.
@@ -116,15 +138,20 @@ impl Changes {
         self.ready.push_back(Change::Lost);
     }
 
-    /// One attempt to connect, subscribe and read the first states; a pause after a failure.
+    /// Goes on with the attempt to connect, subscribe and read the first states; a pause after a failure.
     async fn reach(&mut self) {
-        if let Some(at) = self.try_at {
-            sleep_until(at).await;
+        if self.attempt.is_none() {
+            if let Some(at) = self.try_at {
+                sleep_until(at).await;
+            }
+            self.try_at = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(PAUSE.1);
         }
-        // Set before the attempt, so that an attempt that is dropped half-way also counts.
-        self.try_at = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        if let Ok((live, states)) = connect(&self.systemd).await {
+        let systemd = &self.systemd;
+        let attempt = self.attempt.get_or_insert_with(|| Attempt(Box::pin(connect(systemd.clone()))));
+        let reached = poll_fn(|cx| attempt.0.as_mut().poll(cx)).await;
+        self.attempt = None;
+        if let Ok((live, states)) = reached {
             self.live = Some(live);
             self.states = states;
             self.pause = PAUSE.0;
@@ -200,7 +227,7 @@ fn job_ended(message: &Message) -> Option<Change> {
 }
 
 /// Subscribes first and reads the states afterwards: a change in between is seen twice, never missed.
-async fn connect(systemd: &Systemd) -> Result<(Live, HashMap<UnitName, ActiveState>), Fault> {
+async fn connect(systemd: Systemd) -> Result<View, Fault> {
     let open = systemd.bus.own_line().await?;
     let rules = [
         format!(

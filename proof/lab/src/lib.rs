@@ -24,8 +24,10 @@
 
 mod base;
 mod client;
+pub mod ebb;
 mod error;
 mod lab;
+pub mod load;
 mod permission;
 pub mod roles;
 mod run;

@@ -26,7 +26,7 @@ fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
         let store = world.store();
         (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
     };
-    let rules = ebb_decide::gate::rules(&holds, &records, services, world.now().wall);
+    let rules = ebb_decide::gate::rules(&holds, &records, services, world.now().mono, &world.boot_id);
     Ok(gate::Rules {
         shut: rules.shut.iter().map(door_to).collect(),
         learn: rules.learn.iter().map(door_to).collect(),

@@ -212,7 +212,12 @@ fn add_held(services: &mut Vec<Service>, holds: &[Hold], records: &[Record], sig
                 units.iter().map(|unit| unit.up).min().unwrap_or(Up::Stopped)
             },
             start: start.map_or(if units.is_empty() { StartType::ByHand } else { StartType::Unknown }, StartType::Unit),
-            aliases: BTreeSet::new(),
+            // As of one that runs: `postgresql` for its lone instance.
+            aliases: units
+                .iter()
+                .filter_map(|unit| unit.name.split_once('@'))
+                .map(|(base, _)| base.to_owned())
+                .collect(),
             origin: if units.is_empty() {
                 Origin::Trees(record.trees.clone())
             } else {

@@ -163,12 +163,16 @@ fn flow_id(peer: SocketAddr, local: SocketAddr) -> SessionId {
 }
 
 /// The age of a connection, as far as `tcp_info` bounds it: it is not younger than the longest time since
-/// anything moved; and if all those times are equal, nothing has since the handshake, so they are its age.
+/// anything moved; and if nothing has since the handshake, all those times are equal and are its age. (Equal
+/// alone says little: they count in jiffies, and a question with its answer fits into one.)
 fn age(row: &diag::Row) -> Age {
     let Some(info) = &row.info else { return Age::Unknown };
+    // A SYN that was acknowledged may count as a byte.
+    let silent = info.bytes_received == 0 && info.bytes_acked <= 1;
     let times = [info.last_data_sent_ms, info.last_data_recv_ms, info.last_ack_recv_ms];
     let longest = Span(u64::from(times.into_iter().max().unwrap_or(0)));
-    if times[0] == times[1] && times[1] == times[2] { Age::Exactly(longest) } else { Age::AtLeast(longest) }
+    let equal = times[0] == times[1] && times[1] == times[2];
+    if silent && equal { Age::Exactly(longest) } else { Age::AtLeast(longest) }
 }
 
 fn idle(row: &diag::Row) -> Span {
@@ -240,14 +244,26 @@ fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
         .collect())
 }
 
+/// The holders of these sockets: among the service's own processes, and for those not found there among
+/// all, since a process may have left the unit's cgroup with its socket (an ssh login's does).
+pub(crate) fn owners(inodes: &BTreeSet<u32>, pids: &[process::Pid]) -> BTreeMap<u32, Vec<process::Pid>> {
+    let mut holders = process::owners_of(inodes, pids.iter().copied()).holders;
+    let missing: BTreeSet<u32> = inodes.iter().filter(|inode| !holders.contains_key(inode)).copied().collect();
+    if !missing.is_empty() {
+        let all = process::pids().unwrap_or_default();
+        holders.extend(process::owners_of(&missing, all.into_iter()).holders);
+    }
+    holders
+}
+
 /// Looks up which processes hold these sessions, among those that `pids` names; and with the process's
 /// own age an upper bound for the session's.
 pub(crate) fn add_processes(sessions: &mut [Session], pids: &[process::Pid]) {
     let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
-    let owners = process::owners_of(&inodes, pids.iter().copied());
+    let owners = owners(&inodes, pids);
     let mut known: BTreeMap<u32, Option<(String, Span)>> = BTreeMap::new();
     for session in sessions {
-        let Some(pid) = owners.holders.get(&session.inode).and_then(|pids| pids.last()) else { continue };
+        let Some(pid) = owners.get(&session.inode).and_then(|pids| pids.last()) else { continue };
         let process = known.entry(pid.get()).or_insert_with(|| {
             let process = process::read(*pid).ok().flatten()?;
             Some((process.comm, process.start_age.into()))

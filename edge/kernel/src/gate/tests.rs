@@ -3,6 +3,7 @@ mod flows;
 mod forward;
 mod plain;
 mod refusing;
+mod speed;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

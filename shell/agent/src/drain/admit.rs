@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebb_decide::drain::Drain;
 use ebb_decide::ledger::Ledger;
-use ebb_model::{DrainRecord, DrainSpec, Level, Mono, Now, Origin, Proto, Service, ServiceName, Up, Why};
+use ebb_model::{DrainRecord, DrainSpec, Level, Now, Origin, Proto, Service, ServiceName, Up, Why};
 use ebb_systemd::UnitName;
 use ebb_wire::v1::Which;
 
@@ -36,10 +36,7 @@ pub(crate) fn admit(
     }
     let mut record = record(known, service);
     if let Some(pid) = watcher(&record) {
-        return Err(Why::Unread {
-            what: format!("the drain of {}", service.name),
-            cause: format!("process {pid} is watching it already; `ebb status {}` shows it", service.name),
-        });
+        return Err(Why::Watched { service: service.name.clone(), pid });
     }
     let held = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
     let stopped = matches!(service.up, Up::Stopped | Up::Failed) && !record.stopped.is_empty();
@@ -55,16 +52,17 @@ pub(crate) fn admit(
     let hold = merge(world, known, service, wish, level);
     let now = world.now();
     let udp = service.doors.iter().any(|door| door.proto == Proto::Udp);
-    let (ledger, began) = going_on(world, &record, now)?;
+    let (ledger, began) = going_on(world, &record)?;
     let before = record.drain.take().filter(|_| began.is_some());
     record.drain = Some(DrainRecord {
         requester: wish.requester.clone(),
         began: began.map_or(now.wall, |began| began.wall),
+        began_mono: began.map_or(now.mono, |began| began.mono),
         boot_id: world.boot_id.clone(),
         at_start: before.as_ref().map_or(0, |drain| drain.at_start),
         leaks: before.as_ref().map_or(0, |drain| drain.leaks),
         drained_at: None,
-        learn_until: udp.then(|| now.wall + spec.learn),
+        learn_until: udp.then(|| now.mono + spec.learn),
         watcher: Some(world.me),
     });
     Ok(Admission::Accept(Box::new(Tracked {
@@ -83,14 +81,13 @@ pub(crate) fn admit(
 }
 
 /// The ledger and beginning of a drain that was interrupted in this boot, if there is one; else new ones.
-fn going_on(world: &World, record: &ebb_model::Record, now: Now) -> Result<(Ledger, Option<Now>), Why> {
+fn going_on(world: &World, record: &ebb_model::Record) -> Result<(Ledger, Option<Now>), Why> {
     let Some(drain) = record.drain.as_ref().filter(|drain| drain.boot_id == world.boot_id) else {
         return Ok((Ledger::default(), None));
     };
     let baseline = world.store().baseline(&record.service).map_err(|error| unread(&error))?;
     let Some(baseline) = baseline else { return Ok((Ledger::default(), None)) };
-    let ago = now.wall.since(drain.began);
-    let began = Now { wall: drain.began, mono: Mono(now.mono.0.saturating_sub(ago.0)) };
+    let began = Now { wall: drain.began, mono: drain.began_mono };
     Ok((Ledger::continued(baseline, drain.at_start), Some(began)))
 }
 
@@ -158,10 +155,7 @@ pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]
             continue;
         }
         if !unit.active_state.is_up() {
-            *why = Why::Unread {
-                what: format!("{typed}'s doors"),
-                cause: format!("{} is {}, so it listens nowhere and has nobody to drain", unit.name, unit.active_state),
-            };
+            *why = Why::NotRunning { unit: unit.name.to_string(), state: unit.active_state.to_string() };
             continue;
         }
         let Ok(service) = ServiceName::new(typed.clone()) else { continue };

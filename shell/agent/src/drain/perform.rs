@@ -5,7 +5,7 @@ use ebb_kernel::probe::Answer;
 use ebb_kernel::process;
 use ebb_model::{
     DoorProof, Event, EventKind, How, Origin, Outcome, Proof, Proto, Session, SessionId, SessionState, Stopped, Tree,
-    Why, duration,
+    Up, Why, duration,
 };
 use ebb_systemd::{Systemd, UnitName};
 use ebb_wire::v1::{Frame, Sort};
@@ -95,7 +95,7 @@ impl Watch<'_> {
     }
 
     async fn shut(&self, index: usize) -> Input {
-        let before = cookies();
+        let cookies = cookies().0 > 0;
         let one = &self.tracked[index];
         let shut = {
             let lock = self.world.lock();
@@ -109,7 +109,7 @@ impl Watch<'_> {
                 }
                 // Cookies may have been sent long ago; that any were since boot says that this server's
                 // queues overflow, and costs a grace of seconds.
-                Input::Shut { cookies: before > 0 }
+                Input::Shut { cookies }
             }
         }
     }
@@ -289,6 +289,8 @@ impl Watch<'_> {
             Origin::Units { units, sockets } => sockets
                 .iter()
                 .chain(units.iter().map(|unit| &unit.name))
+                // What is down is left down, and not started by a resume: an idle service that its socket starts.
+                .filter(|unit| !matches!(one.units_up.get(*unit), Some(Up::Stopped | Up::Failed)))
                 .map(|unit| Stopped::Unit(unit.clone()))
                 .collect(),
             Origin::Trees(trees) => trees.iter().cloned().map(Stopped::Tree).collect(),
@@ -316,7 +318,7 @@ impl Watch<'_> {
                 let mut sessions = self.sessions_of(index).await;
                 sort(&mut sessions, Sort::Age);
                 sessions.truncate(STRAGGLERS);
-                sessions
+                with_processes(self.tracked[index].service.clone(), sessions).await
             }
             _ => Vec::new(),
         };
@@ -359,6 +361,17 @@ impl Watch<'_> {
             Outcome::Drained | Outcome::DeadlineReached | Outcome::Failed(_) | Outcome::Detached => None,
         }
     }
+}
+
+/// Adds who holds each session. The search through descriptors may block.
+async fn with_processes(service: ebb_model::Service, sessions: Vec<Session>) -> Vec<Session> {
+    let unnamed = sessions.clone();
+    let named = tokio::task::spawn_blocking(move || {
+        let mut sessions = sessions;
+        observe::add_processes(&mut sessions, &crate::verbs::sessions::pids(&service));
+        sessions
+    });
+    named.await.unwrap_or(unnamed)
 }
 
 fn proof_of(door: ebb_model::Door, answers: &[(ebb_model::Door, Answer)]) -> DoorProof {

@@ -10,7 +10,7 @@ use ebb_kernel::closings::{Closings, Drained};
 use ebb_kernel::{diag, gate, netstat};
 use ebb_link::Reply;
 use ebb_model::{Event, EventKind, Mono, Origin, Service, ServiceName, SessionId, Span, Up, Why};
-use ebb_systemd::{Change, Changes};
+use ebb_systemd::{Change, Changes, UnitName};
 use ebb_wire::v1::Frame;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -23,6 +23,8 @@ use crate::{converge, look};
 
 /// How often listeners, gate and processes are looked at, and progress is said at least.
 const BEAT: Span = Span::seconds(1);
+/// Progress is said at most this often: closings may come by the thousand.
+const SAY: Span = Span(200);
 /// Batches of closings that may wait: a dump of a large table takes a second, closings come at 50,000/s.
 const CLOSINGS_AHEAD: usize = 4096;
 
@@ -46,7 +48,10 @@ pub(crate) struct Watch<'a> {
     inbox: mpsc::Receiver<Outside>,
     census_wanted: bool,
     listeners: BTreeSet<u32>,
-    cookies: u64,
+    /// Answers to SYN cookies, as read at the last two censuses.
+    cookies: [u64; 2],
+    /// When progress was said last.
+    said: Mono,
     beat: Mono,
 }
 
@@ -63,7 +68,8 @@ impl<'a> Watch<'a> {
             inbox,
             census_wanted: false,
             listeners: listening().unwrap_or_default(),
-            cookies: cookies(),
+            cookies: [cookies().1; 2],
+            said: Mono(0),
             beat: world.now().mono,
         };
         watch.rebook();
@@ -188,13 +194,15 @@ impl<'a> Watch<'a> {
 
     /// Counts the sessions of these services; each gets its input.
     pub(crate) async fn count(&mut self, names: BTreeSet<ServiceName>) -> Vec<(ServiceName, Input)> {
-        let cookies = cookies();
-        let fresh = cookies > self.cookies;
-        self.cookies = cookies;
         let (book, of) = (self.book.clone(), names.clone());
         let counted = tokio::task::spawn_blocking(move || observe::count(&book, &of))
             .await
             .unwrap_or_else(|error| Err(Why::Unread { what: "the sessions".into(), cause: error.to_string() }));
+        // Read after the dump, and compared with the last but one: a connection and its count are never seen
+        // further apart than that.
+        let answered = cookies().1;
+        let fresh = answered > self.cookies[0];
+        self.cookies = [self.cookies[1], answered];
         match counted {
             Ok(count) => count
                 .seen
@@ -217,6 +225,10 @@ impl<'a> Watch<'a> {
             self.look_around().await;
         }
         let now = self.world.now();
+        if now.mono.since(self.said) < SAY {
+            return;
+        }
+        self.said = now.mono;
         for one in self.tracked.iter().filter(|one| !one.drain.is_over()) {
             self.reply.offer(Frame::Progress(one.progress(now)));
         }
@@ -281,7 +293,10 @@ impl<'a> Watch<'a> {
     }
 
     async fn gate_altered(&mut self, by: Option<String>) {
-        if let Some(by) = by {
+        // Another ebb's change leaves our doors shut: two that each undid what the other sees differently
+        // would never end.
+        let whole = converge::seen().is_ok_and(|seen| self.tracked.iter().all(|one| seen.holds(&one.record.doors)));
+        if let Some(by) = by.filter(|_| !whole) {
             self.restore_gate(&by).await;
         }
     }
@@ -317,27 +332,65 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// A unit changed. Every edge of a job still shows that job, even the last one of a plain stop: what a unit
+    /// has become is known when its job has ended, and is read then.
     async fn unit_changed(&mut self, change: Change) {
-        let Change::State(edge) = change else { return };
-        let unit = edge.unit.to_string();
+        let unit = match change {
+            Change::State(edge) if edge.job.is_none() => edge.unit,
+            Change::State(edge) if !edge.to.is_up() => return self.goes_down(edge.unit.as_str()),
+            Change::JobEnded { unit, .. } => unit,
+            Change::Back => return self.reread_units().await,
+            Change::State(_) | Change::JobQueued { .. } | Change::Lost | Change::Reloaded => return,
+        };
+        self.reread(vec![unit]).await;
+    }
+
+    /// On its way down, perhaps to come up again: remembered, so that a restart is told from a reload.
+    fn goes_down(&mut self, unit: &str) {
+        for one in &mut self.tracked {
+            if let Some(up) = one.units_up.get_mut(unit) {
+                *up = Up::Changing;
+            }
+        }
+    }
+
+    /// The bus was away: what our units have become meanwhile is read anew.
+    async fn reread_units(&mut self) {
+        let names = self.tracked.iter().flat_map(|one| one.units_up.keys());
+        let units = names.filter_map(|name| UnitName::new(name).ok()).collect();
+        self.reread(units).await;
+    }
+
+    async fn reread(&mut self, units: Vec<UnitName>) {
+        let ours: Vec<UnitName> = units
+            .into_iter()
+            .filter(|unit| self.tracked.iter().any(|one| one.units_up.contains_key(unit.as_str())))
+            .collect();
+        let Some(systemd) = self.world.systemd.as_ref().filter(|_| !ours.is_empty()) else { return };
+        for line in systemd.states(&ours).await.unwrap_or_default() {
+            // A job that is queued already will end, and be told.
+            if line.job.is_none() {
+                self.unit_is(line.name.as_str(), look::up(&line.active), &format!("{} ({})", line.active, line.sub))
+                    .await;
+            }
+        }
+    }
+
+    async fn unit_is(&mut self, unit: &str, up: Up, state: &str) {
         for index in 0..self.tracked.len() {
             let one = &mut self.tracked[index];
-            let Some(known) = one.units_up.get_mut(&unit) else { continue };
-            // Inactive with a job queued is a restart under way.
-            *known = if edge.job.is_some() && !edge.to.is_up() { Up::Changing } else { look::up(&edge.to) };
-            let before = one.service.up;
-            let up = one.up();
-            one.service.up = up;
-            let was_down = !matches!(before, Up::Running);
-            if up == Up::Running && was_down && !one.drain.is_over() {
+            let Some(known) = one.units_up.get_mut(unit) else { continue };
+            let was = std::mem::replace(known, up);
+            let (now, over) = (one.up(), one.drain.is_over());
+            one.service.up = now;
+            if was != Up::Running && up == Up::Running && !over {
                 let service = one.service.clone();
-                let text = format!("somebody else restarted {}; it is still held", service.name);
+                let text = format!("somebody else started {} again; it is still held", service.name);
                 let event =
                     Event::new(self.world.now().wall, EventKind::ServiceRestartedElsewhere, &service.name, text);
                 self.say(tell(self.world, &service, &event)).await;
             }
-            let seen = format!("{unit} became {} ({})", edge.to, edge.sub);
-            self.step(index, Input::Up(up, seen)).await;
+            self.step(index, Input::Up(now, format!("{unit} became {state}"))).await;
         }
     }
 
@@ -392,7 +445,11 @@ fn now_or_later(queue: &mut VecDeque<Input>, over: bool) {
     }
 }
 
-async fn read_closings(mut closings: AsyncFd<Readable<Closings>>, ports: BTreeSet<u16>, outside: mpsc::Sender<Outside>) {
+async fn read_closings(
+    mut closings: AsyncFd<Readable<Closings>>,
+    ports: BTreeSet<u16>,
+    outside: mpsc::Sender<Outside>,
+) {
     loop {
         let Ok(mut ready) = closings.readable_mut().await else { return };
         let mut ids = Vec::new();
@@ -436,7 +493,7 @@ fn listening() -> Result<BTreeSet<u32>, diag::Error> {
     Ok(diag::listeners()?.iter().map(|row| row.inode).collect())
 }
 
-/// SYN cookies sent and answered so far in this network namespace.
-pub(crate) fn cookies() -> u64 {
-    netstat::Netstat::read().map_or(0, |counters| counters.syncookies_sent + counters.syncookies_received)
+/// SYN cookies sent, and answered, so far in this network namespace.
+pub(crate) fn cookies() -> (u64, u64) {
+    netstat::Netstat::read().map_or((0, 0), |counters| (counters.syncookies_sent, counters.syncookies_received))
 }

@@ -222,9 +222,9 @@ pub(crate) async fn end(service: &Service, sessions: Vec<Session>, how: How) -> 
 fn goodbye(service: &Service, sessions: &[Session]) -> Came {
     let mut came = Came::default();
     let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
-    let owners = process::owners_of(&inodes, pids(service).into_iter());
+    let owners = observe::owners(&inodes, &pids(service));
     for session in sessions.iter().filter(|session| session.idle >= QUIET) {
-        let Some(pid) = owners.holders.get(&session.inode).and_then(|pids| pids.last()) else { continue };
+        let Some(pid) = owners.get(&session.inode).and_then(|pids| pids.last()) else { continue };
         let Ok(Some(owner)) = process::read(*pid) else { continue };
         let told = process::Handle::open(*pid, owner.start_ticks)
             .and_then(|handle| process::shutdown_read(&handle, session.inode));

@@ -156,8 +156,8 @@ impl Resume<'_> {
     async fn start(&self, known: &Known, up_within: Duration) -> Result<bool, Why> {
         let Some(record) = known.record_of(&self.service.name) else { return Ok(false) };
         let mut started = false;
-        // What was stopped last is started first: the service, then the sockets that lead to it.
-        for stopped in record.stopped.iter().rev() {
+        // Sockets first, as they were stopped: systemd refuses a socket whose service already runs.
+        for stopped in &record.stopped {
             match stopped {
                 Stopped::Unit(unit) => started |= self.start_unit(unit, up_within).await?,
                 Stopped::Tree(tree) => {

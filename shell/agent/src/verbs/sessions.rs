@@ -60,13 +60,7 @@ pub(crate) fn pids(service: &Service) -> Vec<process::Pid> {
         Origin::Units { .. } => {
             let (Ok(tree), Ok(map)) = (cgroup::Tree::find(), cgroup::Map::read()) else { return Vec::new() };
             let paths = service.cgroups.iter().filter_map(|id| map.path_of(*id));
-            let mut pids: Vec<_> =
-                paths.flat_map(|path| tree.pids_of(path, cgroup::Depth::All).unwrap_or_default()).collect();
-            if pids.is_empty() || service.name.as_str() == "ssh" {
-                // Processes may have left the unit's cgroup with their sockets, as an ssh login's do.
-                pids = process::pids().unwrap_or_default();
-            }
-            pids
+            paths.flat_map(|path| tree.pids_of(path, cgroup::Depth::All).unwrap_or_default()).collect()
         }
         Origin::Trees(trees) => {
             let all = process::all().unwrap_or_default();
