@@ -226,7 +226,7 @@ impl fmt::Display for Why {
                 write!(f, "{service} does not answer at {door}: the probe was {met}; the gate stays shut")
             }
             Self::NotRunning { unit, state } => {
-                write!(f, "{unit} is {state}: it listens nowhere and has nobody to drain")
+                write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
             Self::Settling { empty_for, settle } => {

@@ -68,6 +68,7 @@ pub(crate) fn session(session: &Session) -> v1::Session {
     v1::Session {
         id: session.id.to_string(),
         peer: session.peer.to_string(),
+        peer_name: None,
         local: session.local.to_string(),
         state: session.state.as_str().to_owned(),
         age: age(session.age),

@@ -181,6 +181,8 @@ pub struct Session {
     pub id: String,
     /// Client address and port.
     pub peer: String,
+    /// Its name, where it was asked for and is known.
+    pub peer_name: Option<String>,
     /// Server address and port.
     pub local: String,
     /// `established`, `not accepted`, ...

@@ -124,6 +124,8 @@ pub struct SessionsRequest {
     pub limit: Option<usize>,
     /// Look up which process holds each.
     pub processes: bool,
+    /// Look up the names of clients' addresses.
+    pub names: bool,
 }
 
 /// Which sessions to end.

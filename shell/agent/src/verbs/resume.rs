@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ebb_kernel::probe::{self, Answer};
 use ebb_link::Reply;
-use ebb_model::{Door, Event, EventKind, Proto, Reach, Requester, Service, Stopped, Why, duration};
+use ebb_model::{Door, Event, EventKind, Origin, Proto, Reach, Requester, Service, Stopped, Up, Why, duration};
 use ebb_systemd::UnitName;
 use ebb_wire::v1::{Frame, ResumeReport, ResumeRequest};
 
@@ -101,6 +101,7 @@ impl Resume<'_> {
             remaining: others.iter().map(|hold| say::hold(hold)).collect(),
         };
         if others.is_empty() {
+            self.must_run(known)?;
             report.started = self.start(known, up_within).await?;
             report.verified = self.verify(known, up_within).await?;
         }
@@ -150,6 +151,24 @@ impl Resume<'_> {
         };
         self.reply.send(say::note(Some(name.as_str()), false, text)).await;
         Ok(())
+    }
+
+    /// What somebody else stopped is not ours to start, and waiting for it would be in vain.
+    fn must_run(&self, known: &Known) -> Result<(), Why> {
+        let ours = known.record_of(&self.service.name).is_some_and(|record| !record.stopped.is_empty());
+        if ours || !matches!(self.service.up, Up::Stopped | Up::Failed) {
+            return Ok(());
+        }
+        match &self.service.origin {
+            Origin::Units { units, .. } => units.first().map_or(Ok(()), |unit| {
+                let state = if unit.up == Up::Failed { "failed" } else { "inactive" };
+                Err(Why::NotRunning { unit: unit.name.clone(), state: state.to_owned() })
+            }),
+            Origin::Trees(trees) => Err(Why::StartByHand {
+                service: self.service.name.clone(),
+                command: trees.first().map(command).unwrap_or_default(),
+            }),
+        }
     }
 
     /// Starts what we stopped; true if anything had to be.
@@ -209,7 +228,8 @@ impl Resume<'_> {
             match bad {
                 None => return Ok(self.verified(&doors).await),
                 Some((door, answer)) if Instant::now() >= until => {
-                    return Err(Why::ProbeMet {
+                    return Err(Why::NotAnswering {
+                        service: self.service.name.clone(),
                         door: *door,
                         met: format!("{} for {}", met(*answer), duration(up_within.into())),
                     });

@@ -1,0 +1,218 @@
+//! One of each frame, for tests.
+
+use std::collections::BTreeMap;
+
+use ebb_wire::v1::{
+    Age, Door, DoorProof, DrainReport, EndReport, Event, Frame, Gate, Hold, HoldReport, Listed, Note, Outcome, Plan,
+    Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status,
+};
+use jiff::tz::TimeZone;
+
+use crate::render::View;
+
+pub fn view() -> View {
+    View { zone: TimeZone::UTC, now: "2026-11-21T07:30:00Z".parse().unwrap(), width: None }
+}
+
+pub fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+pub fn door() -> Door {
+    Door { proto: "tcp".to_owned(), address: "0.0.0.0".to_owned(), port: 80, holdable: true, refused: None }
+}
+
+pub fn hold() -> Hold {
+    Hold {
+        service: "nginx".to_owned(),
+        requester: "deploy".to_owned(),
+        level: "stopped".to_owned(),
+        reason: "release 41".to_owned(),
+        by: "ci".to_owned(),
+        by_uid: 1001,
+        since: "2026-11-21T06:50:00Z".parse().unwrap(),
+        until: None,
+        except: Vec::new(),
+    }
+}
+
+pub fn service() -> Service {
+    Service {
+        name: "nginx".to_owned(),
+        state: "open".to_owned(),
+        sessions: Some(212),
+        doors: vec![door(), Door { port: 443, ..door() }],
+        start: "enabled".to_owned(),
+        units: vec!["nginx.service".to_owned()],
+        pids: Vec::new(),
+        shared_with: Vec::new(),
+        holders: Vec::new(),
+        remarks: Vec::new(),
+    }
+}
+
+pub fn session() -> Session {
+    Session {
+        id: "1a2f".to_owned(),
+        peer: "10.0.0.7:51234".to_owned(),
+        peer_name: None,
+        local: "10.0.0.1:80".to_owned(),
+        state: "established".to_owned(),
+        age: Age { at_least_seconds: 2460.0, at_most_seconds: None },
+        idle_seconds: 12.0,
+        bytes_in: 1500,
+        bytes_out: 33_000_000,
+        pid: Some(812),
+        process: Some("nginx".to_owned()),
+        why: "idle".to_owned(),
+    }
+}
+
+pub fn progress() -> Progress {
+    Progress {
+        service: "nginx".to_owned(),
+        doing: "draining".to_owned(),
+        state: "draining".to_owned(),
+        left: Some(37),
+        not_accepted: 0,
+        at_start: 212,
+        oldest_peer: Some("10.0.0.7:51234".to_owned()),
+        oldest_age: Some(Age { at_least_seconds: 2460.0, at_most_seconds: None }),
+        ending_per_minute: 12.0,
+        elapsed_seconds: 190.0,
+        deadline_in_seconds: Some(1610.0),
+        refused: 31,
+        why: "37 sessions are left".to_owned(),
+    }
+}
+
+pub fn report() -> DrainReport {
+    let proven = |door: &str| DoorProof { door: door.to_owned(), refused: true, why: None };
+    DrainReport {
+        service: "nginx".to_owned(),
+        requester: "operator".to_owned(),
+        outcome: Outcome::Stopped,
+        why: None,
+        help: None,
+        began: "2026-11-21T07:01:28Z".parse().unwrap(),
+        took_seconds: 724.0,
+        at_start: 212,
+        by_themselves: 209,
+        by_us: 2,
+        cut: 1,
+        left: 0,
+        longest_wait_seconds: 718.0,
+        refused: 31,
+        proof: Some(Proof {
+            doors: vec![proven("tcp 0.0.0.0:80"), proven("tcp 0.0.0.0:443")],
+            empty_for_seconds: 2.0,
+            censuses: 4,
+            cookie_grace_seconds: 0.0,
+        }),
+        leaks: Vec::new(),
+        stragglers: Vec::new(),
+    }
+}
+
+pub fn resumed() -> ResumeReport {
+    ResumeReport {
+        service: "nginx".to_owned(),
+        was_held: true,
+        started: true,
+        open: true,
+        verified: vec!["tcp 0.0.0.0:80".to_owned(), "tcp 0.0.0.0:443".to_owned()],
+        took_seconds: 1.25,
+        remaining: Vec::new(),
+    }
+}
+
+pub fn held() -> HoldReport {
+    let hold =
+        Hold { requester: "operator".to_owned(), reason: "kernel upgrade".to_owned(), by: "root".to_owned(), ..hold() };
+    HoldReport { hold, changed: true, shut: true, remaining: Vec::new() }
+}
+
+pub fn event() -> Event {
+    Event {
+        sequence: 17,
+        at: "2026-11-21T07:01:28Z".parse().unwrap(),
+        number: 201,
+        name: "GateShut".to_owned(),
+        service: Some("nginx".to_owned()),
+        text: "the gate is shut at 2 doors".to_owned(),
+        fields: BTreeMap::from([("doors".to_owned(), "2".to_owned())]),
+    }
+}
+
+pub fn note() -> Note {
+    Note { service: Some("nginx".to_owned()), warning: true, text: "clients may retry".to_owned() }
+}
+
+pub fn refusal(kind: RefusalKind) -> Refusal {
+    Refusal { service: Some("nginx".to_owned()), kind, why: "it was not done".to_owned(), help: None }
+}
+
+pub fn ended() -> EndReport {
+    EndReport {
+        service: "nginx".to_owned(),
+        dry_run: false,
+        chosen: 37,
+        by_themselves: 4,
+        by_us: 30,
+        cut: 3,
+        failed: 0,
+        why: None,
+        took_seconds: 5.2,
+    }
+}
+
+pub fn listed() -> Listed {
+    Listed { service: "nginx".to_owned(), total: 212, shown: 100, orphans: 3 }
+}
+
+pub fn plan() -> Plan {
+    Plan {
+        service: service(),
+        steps: vec!["place a hold of operator".to_owned(), "shut the gate at 2 doors".to_owned()],
+        warnings: vec!["nginx cuts what is left 5 s after its stop".to_owned()],
+        sessions: vec![session()],
+        total: 212,
+    }
+}
+
+pub fn status() -> Status {
+    Status {
+        service: Service { state: "draining".to_owned(), sessions: Some(37), holders: vec![held().hold], ..service() },
+        gate: Gate::Shut,
+        refused: 31,
+        at_start: Some(212),
+        began: Some("2026-11-21T07:01:28Z".parse().unwrap()),
+        drained_at: None,
+        stopped_by_us: false,
+        watched_by_pid: Some(4711),
+        leaks: 0,
+        next: vec!["ebb drain nginx".to_owned(), "ebb resume nginx".to_owned()],
+    }
+}
+
+/// One of each.
+pub fn frames() -> Vec<Frame> {
+    vec![
+        Frame::Event(event()),
+        Frame::Progress(progress()),
+        Frame::Session(session()),
+        Frame::Service(service()),
+        Frame::Hold(hold()),
+        Frame::Plan(plan()),
+        Frame::Note(note()),
+        Frame::Drained(report()),
+        Frame::Resumed(resumed()),
+        Frame::Status(status()),
+        Frame::Ended(ended()),
+        Frame::Listed(listed()),
+        Frame::Held(held()),
+        Frame::Released(HoldReport { shut: false, ..held() }),
+        Frame::Refused(refusal(RefusalKind::Failed)),
+        Frame::Done,
+    ]
+}

@@ -1,0 +1,178 @@
+//! Frames that any verb may get.
+
+use ebb_model::printable;
+use ebb_wire::v1::{Event, Frame, Hold, Note, Refusal, Session};
+
+use super::table::{Cell, Column};
+use super::words::{BAD, STRONG, WARN, age, clock, many, paint, roughly, shell_word};
+use super::{Said, View, plan};
+
+/// Renders a frame that is not the verb's own; says nothing about frames it does not expect.
+pub fn frame(frame: &Frame, view: &View, said: &mut Said) {
+    match frame {
+        Frame::Event(event) => said.talk(&event_line(event, view)),
+        Frame::Note(note) => said.talk(&note_line(note)),
+        Frame::Refused(refusal) => refused(refusal, said),
+        Frame::Plan(asked) => said.result(&plan::plan(asked, view)),
+        _ => {}
+    }
+}
+
+/// A refusal, even where only results are wanted.
+pub fn refused(refusal: &Refusal, said: &mut Said) {
+    said.even_if_quiet(&format!("{} {}", paint(BAD, "error:"), about(refusal.service.as_deref(), &refusal.why)));
+    if let Some(help) = &refusal.help {
+        said.even_if_quiet(&hint(help));
+    }
+}
+
+/// `hint: what helps`
+#[must_use]
+pub fn hint(help: &str) -> String {
+    format!("{} {}", paint(STRONG, "hint:"), printable(help))
+}
+
+fn note_line(note: &Note) -> String {
+    let word = if note.warning { paint(WARN, "warning:") } else { "note:".to_owned() };
+    format!("{word} {}", about(note.service.as_deref(), &note.text))
+}
+
+/// `nginx: text`, but not `nginx: nginx is ...`.
+fn about(service: Option<&str>, text: &str) -> String {
+    match service {
+        Some(service) if !text.starts_with(service) => format!("{}: {}", printable(service), printable(text)),
+        _ => printable(text),
+    }
+}
+
+/// An event beside a drain that is being watched: `07:01:28  nginx  the gate is shut`.
+#[must_use]
+pub fn event_line(event: &Event, view: &View) -> String {
+    let style = if matches!(event.number, 204 | 206) { WARN } else { anstyle::Style::new() };
+    let service = event.service.as_deref().unwrap_or("");
+    let gap = if service.is_empty() { "" } else { "  " };
+    format!("{}  {}{gap}{}", clock(event.at, view), printable(service), paint(style, &printable(&event.text)))
+}
+
+/// `ebb VERB NAME`, in the name of whom the hold is.
+#[must_use]
+pub fn command(verb: &str, service: &str, requester: &str) -> String {
+    let name = shell_word(service);
+    if requester == "operator" {
+        format!("ebb {verb} {name}")
+    } else {
+        format!("ebb {verb} {name} --as {}", shell_word(requester))
+    }
+}
+
+/// Columns of a list of sessions.
+pub const SESSION_COLUMNS: [Column; 9] = [
+    Column::left("ID"),
+    Column::left("PEER"),
+    Column::right("AGE"),
+    Column::right("IDLE"),
+    Column::right("IN"),
+    Column::right("OUT"),
+    Column::cut("STATE", 5),
+    Column::cut("PROCESS", 7),
+    Column::cut("WHY", 12),
+];
+
+/// One row of a list of sessions.
+#[must_use]
+pub fn session_row(session: &Session) -> Vec<Cell> {
+    let process = match (&session.process, session.pid) {
+        (Some(name), Some(pid)) => format!("{}[{pid}]", printable(name)),
+        (Some(name), None) => printable(name),
+        (None, Some(pid)) => format!("[{pid}]"),
+        (None, None) => "-".to_owned(),
+    };
+    vec![
+        printable(&session.id).into(),
+        printable(&session.peer).into(),
+        age(session.age).into(),
+        roughly(session.idle_seconds).into(),
+        ebb_model::bytes(session.bytes_in).into(),
+        ebb_model::bytes(session.bytes_out).into(),
+        printable(&session.state).into(),
+        process.into(),
+        printable(&session.why).into(),
+    ]
+}
+
+/// `still held by`, one line for each of others' holds, and what can be done.
+pub fn remaining(holds: &[Hold], view: &View, out: &mut String) {
+    for hold in holds {
+        out.push_str(&format!("  held by    {}\n", super::words::hold(hold, view)));
+    }
+    if let [hold, ..] = holds {
+        let resume = format!("ebb resume {} --as {}", shell_word(&hold.service), shell_word(&hold.requester));
+        let them = if holds.len() == 1 { "them".to_owned() } else { many(holds.len() as u64, "requester") };
+        out.push_str(&format!("  next       ask {them}; or, in their name: {resume}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use ebb_wire::v1::RefusalKind;
+
+    fn talk(one: &Frame) -> String {
+        let mut said = Said::default();
+        frame(one, &fixture::view(), &mut said);
+        fixture::plain(&said.talk)
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_helps() {
+        let refusal = Refusal {
+            service: Some("ngnix".to_owned()),
+            kind: RefusalKind::NoSuchService,
+            why: "no service is called `ngnix`".to_owned(),
+            help: Some("did you mean nginx? `ebb services` lists them all".to_owned()),
+        };
+        assert_eq!(
+            talk(&Frame::Refused(refusal)),
+            "error: ngnix: no service is called `ngnix`\nhint: did you mean nginx? `ebb services` lists them all\n"
+        );
+    }
+
+    #[test]
+    fn quiet_leaves_out_talk_and_keeps_refusals() {
+        let mut said = Said { quiet: true, ..Said::default() };
+        frame(&Frame::Event(fixture::event()), &fixture::view(), &mut said);
+        frame(&Frame::Note(fixture::note()), &fixture::view(), &mut said);
+        assert!(said.is_empty());
+        frame(&Frame::Refused(fixture::refusal(RefusalKind::Failed)), &fixture::view(), &mut said);
+        assert!(said.talk.contains("error:"));
+    }
+
+    #[test]
+    fn notes_and_events_are_lines() {
+        assert_eq!(talk(&Frame::Event(fixture::event())), "07:01:28  nginx  the gate is shut at 2 doors\n");
+        assert_eq!(talk(&Frame::Note(fixture::note())), "warning: nginx: clients may retry\n");
+    }
+
+    #[test]
+    fn hostile_strings_cannot_reach_the_terminal() {
+        let evil = "\x1b[2J\u{202e}\u{7}\n";
+        let mut session = fixture::session();
+        session.peer = evil.to_owned();
+        session.process = Some(evil.to_owned());
+        session.why = evil.to_owned();
+        let mut refusal = fixture::refusal(RefusalKind::Failed);
+        refusal.why = evil.to_owned();
+        refusal.help = Some(evil.to_owned());
+        let mut text = super::super::table::table(&SESSION_COLUMNS, &[session_row(&session)], 0, None);
+        text.push_str(&talk(&Frame::Refused(refusal)));
+        assert!(!text.contains(['\x1b', '\u{202e}', '\u{7}']), "{text:?}");
+        assert_eq!(text.lines().count(), 4, "no line may be made by others: {text:?}");
+    }
+
+    #[test]
+    fn commands_name_the_requester_if_it_is_not_the_operator() {
+        assert_eq!(command("resume", "nginx", "operator"), "ebb resume nginx");
+        assert_eq!(command("resume", "nginx", "deploy"), "ebb resume nginx --as deploy");
+    }
+}
