@@ -16,7 +16,9 @@
 
 use std::collections::BTreeSet;
 
-use ebb_model::{Census, DoorProof, DrainSpec, How, Mono, Outcome, Proof, SessionId, Span, Tally, Then, Up, Why};
+use ebb_model::{
+    Census, DoorProof, DrainSpec, How, Mono, Oldest, Outcome, Proof, SessionId, Span, Tally, Then, Up, Why,
+};
 
 use crate::ledger::{Ledger, Seen};
 
@@ -547,8 +549,18 @@ impl Drain {
             at: self.census_at.unwrap_or(now),
             full: self.census_at == Some(now),
             counts: self.unread.clone().map_or_else(|| Ok(self.ledger.counts()), Err),
-            oldest: self.ledger.oldest().cloned(),
+            oldest: self.oldest(now),
         }
+    }
+
+    /// The oldest session: if it was there when the gate was shut, it is at least as old as that.
+    fn oldest(&self, now: Mono) -> Option<Oldest> {
+        let mut oldest = self.ledger.oldest()?.clone();
+        let witnessed = self.ledger.baseline().is_some_and(|baseline| baseline.contains(&oldest.id));
+        if let Some(shut) = self.shut_at.filter(|_| witnessed) {
+            oldest.age = oldest.age.not_younger_than(now.since(shut));
+        }
+        Some(oldest)
     }
 
     /// Who was there when the gate was shut.

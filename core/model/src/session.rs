@@ -72,6 +72,20 @@ pub enum Age {
 }
 
 impl Age {
+    /// The same session, known to be at least `span` old.
+    #[must_use]
+    pub fn not_younger_than(self, span: Span) -> Self {
+        match self {
+            Self::Unknown => Self::AtLeast(span),
+            Self::AtLeast(age) => Self::AtLeast(age.max(span)),
+            Self::Between(least, most) if span <= most => Self::Between(least.max(span), most),
+            // An exact age that a witness contradicts was not exact: the witness is right.
+            Self::Between(..) => Self::AtLeast(span),
+            Self::Exactly(age) if age >= span => self,
+            Self::Exactly(_) => Self::AtLeast(span),
+        }
+    }
+
     /// The part that is certain.
     #[must_use]
     pub const fn at_least(self) -> Span {

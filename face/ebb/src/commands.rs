@@ -6,6 +6,7 @@ pub mod sessions;
 pub mod try_it;
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use ebb_agent::{Place, Running, StartError};
 use ebb_link::{Client, Frames};
@@ -21,6 +22,11 @@ use crate::problem::Problem;
 use crate::render::live::Live;
 use crate::render::{self, Said, Text, View};
 use crate::values::whole_seconds;
+
+/// On a terminal the live lines are redrawn at most this often.
+const REDRAW: Duration = Duration::from_millis(200);
+/// How long a viewer waits for a frame before it looks whether something must be said.
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Starts the agent of this command.
 pub fn connect(common: &Common) -> Result<(Client, Running), Problem> {
@@ -41,12 +47,16 @@ pub async fn run(verb: &Verb, common: &Common) -> Result<Exit, Problem> {
         Verb::Sessions(args) => sessions::run(args, common).await,
         Verb::End(args) => end::run(args, common).await,
         Verb::Services(args) => {
-            let text = render::services::Services::new(args.doors);
-            ask(Request::Services { count: !args.no_count }, common, Box::new(text), None).await
+            let text: Box<dyn Text> = if args.doors {
+                Box::<render::doors::Doors>::default()
+            } else {
+                Box::<render::services::Services>::default()
+            };
+            ask(Request::Services { count: !args.no_count }, common, text, None).await
         }
         Verb::Status(args) => {
             let request = Request::Status { services: args.services.clone() };
-            ask(request, common, Box::<render::status::StatusText>::default(), None).await
+            ask(request, common, Box::<render::status::Held>::default(), None).await
         }
         Verb::Events(args) => {
             let request = EventsRequest { service: args.service.clone(), last: args.last, follow: args.follow };
@@ -60,12 +70,13 @@ pub async fn run(verb: &Verb, common: &Common) -> Result<Exit, Problem> {
                 up_within_seconds: whole_seconds(args.up_within),
                 dry_run: args.dry_run,
             };
-            ask(Request::Resume(request), common, Box::new(render::resume::Resume), None).await
+            ask(Request::Resume(request), common, Box::new(render::resume::Resume { dry_run: args.dry_run }), None)
+                .await
         }
         Verb::Hold(args) => {
             let request =
                 HoldRequest { which: Which::from(&args.which), wish: Wish::from(&args.wish), dry_run: args.dry_run };
-            ask(Request::Hold(request), common, Box::new(render::hold::HoldText), None).await
+            ask(Request::Hold(request), common, Box::new(render::hold::Hold { dry_run: args.dry_run }), None).await
         }
         Verb::Release(args) => {
             let request = ReleaseRequest {
@@ -73,7 +84,7 @@ pub async fn run(verb: &Verb, common: &Common) -> Result<Exit, Problem> {
                 requester: args.requester.clone(),
                 dry_run: args.dry_run,
             };
-            ask(Request::Release(request), common, Box::new(render::hold::HoldText), None).await
+            ask(Request::Release(request), common, Box::new(render::hold::Hold { dry_run: args.dry_run }), None).await
         }
         Verb::Holds => ask(Request::Holds, common, Box::<render::holds::Holds>::default(), None).await,
         // They never come here: main runs them without a runtime.
@@ -93,16 +104,34 @@ async fn drain(args: &DrainArgs, common: &Common) -> Result<Exit, Problem> {
         learn_seconds: whole_seconds(args.udp_learn),
         dry_run: args.dry_run,
     };
-    let leaving = render::drain::leaving(&args.which.services, &args.wish.requester);
+    let leaving = leaving(&args.which.services, &args.wish.requester);
     ask(Request::Drain(request), common, Box::new(render::drain::Drain), Some(leaving)).await
+}
+
+/// What Ctrl-C says.
+fn leaving(services: &[String], requester: &str) -> String {
+    let names = if services.is_empty() {
+        "--all".to_owned()
+    } else {
+        services.iter().map(|name| render::words::shell_word(name)).collect::<Vec<_>>().join(" ")
+    };
+    let also =
+        if requester == "operator" { String::new() } else { format!(" --as {}", render::words::shell_word(requester)) };
+    format!(
+        "\nLeft. Hold and gate stay: newcomers are still refused, nobody is stopped.\n\
+         \x20 go on watching   ebb drain {names}{also}\n\
+         \x20 see it           ebb status\n\
+         \x20 undo             ebb resume {names}{also}"
+    )
 }
 
 /// Asks, and renders every frame. `leaving` is what Ctrl-C says where leaving is not the same as ending.
 async fn ask(request: Request, common: &Common, text: Box<dyn Text>, leaving: Option<String>) -> Result<Exit, Problem> {
     let (client, running) = connect(common)?;
+    let mut show = Show::new(common, text);
+    show.follows = matches!(&request, Request::Events(events) if events.follow);
     let frames = client.ask(request).await?;
     drop(client);
-    let mut show = Show::new(common, text);
     let exit = show.all(frames, leaving.as_deref()).await;
     running.stop().await;
     exit
@@ -111,18 +140,27 @@ async fn ask(request: Request, common: &Common, text: Box<dyn Text>, leaving: Op
 /// Writes frames as text or JSON.
 struct Show {
     json: bool,
+    follows: bool,
+    terminal: bool,
     said: Said,
     text: Box<dyn Text>,
     live: Live,
+    /// Lines of progress on the terminal now, and since when.
+    drawn: usize,
+    drawn_at: Option<Instant>,
 }
 
 impl Show {
     fn new(common: &Common, text: Box<dyn Text>) -> Self {
         Self {
             json: common.json,
+            follows: false,
+            terminal: std::io::stderr().is_terminal() && !common.json,
             said: Said { quiet: common.quiet, ..Said::default() },
             text,
-            live: Live::new(std::io::stderr().is_terminal() && !common.json, common.quiet || common.json),
+            live: Live::new(Instant::now()),
+            drawn: 0,
+            drawn_at: None,
         }
     }
 
@@ -130,19 +168,17 @@ impl Show {
         let mut exit = Exit::Done;
         let mut stop = std::pin::pin!(asked_to_leave());
         loop {
-            let quiet_for = self.live.quiet_for();
             let frame = tokio::select! {
                 frame = frames.next() => frame,
                 () = &mut stop => {
-                    self.live.clear(&mut self.said);
+                    self.undraw();
                     self.said.even_if_quiet(leaving.unwrap_or(""));
                     self.write()?;
                     // Nothing was lost by ending a command that only looks.
                     return Ok(if leaving.is_some() { Exit::Detached } else { exit });
                 }
-                () = tokio::time::sleep(quiet_for) => {
-                    self.live.silence(&view(), &mut self.said);
-                    self.write()?;
+                () = tokio::time::sleep(BEAT) => {
+                    self.beat()?;
                     continue;
                 }
             };
@@ -158,7 +194,7 @@ impl Show {
         if self.json {
             self.json_line(&Frame::Done)?;
         } else {
-            self.live.clear(&mut self.said);
+            self.undraw();
             self.text.end(&view(), &mut self.said);
         }
         self.write()?;
@@ -169,15 +205,47 @@ impl Show {
         if self.json {
             return self.json_line(frame);
         }
-        if let Frame::Progress(progress) = frame {
-            self.live.progress(progress, &view(), &mut self.said);
-        } else {
-            self.live.clear(&mut self.said);
+        self.live.frame(frame, Instant::now());
+        if !matches!(frame, Frame::Progress(_)) {
+            self.undraw();
             self.text.frame(frame, &view(), &mut self.said);
-            self.live.over(frame);
-            self.live.redraw(&view(), &mut self.said);
+            self.live.spoke(Instant::now());
+        }
+        self.beat()
+    }
+
+    /// Draws the live lines where that is possible, or says them now and then where it is not.
+    fn beat(&mut self) -> Result<(), Problem> {
+        let now = Instant::now();
+        // Who follows events waits for nothing in particular.
+        if self.json || self.said.quiet || self.follows {
+            return self.write();
+        }
+        if self.terminal {
+            if self.drawn == 0 || self.drawn_at.is_none_or(|at| at.elapsed() >= REDRAW) {
+                self.undraw();
+                let (columns, rows) = terminal_size::terminal_size_of(std::io::stderr())
+                    .map_or((80, 24), |(columns, rows)| (usize::from(columns.0), usize::from(rows.0)));
+                let lines = self.live.lines(now, columns, rows);
+                self.drawn = lines.len();
+                self.drawn_at = Some(now);
+                lines.iter().for_each(|line| self.said.talk(line));
+            }
+        } else {
+            let view = view();
+            for line in self.live.due(now) {
+                self.said.talk(&format!("{}  {line}", render::words::clock(view.now, &view)));
+            }
         }
         self.write()
+    }
+
+    /// Takes the drawn lines away.
+    fn undraw(&mut self) {
+        if self.drawn > 0 {
+            self.said.talk.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn));
+            self.drawn = 0;
+        }
     }
 
     fn json_line(&mut self, frame: &Frame) -> Result<(), Problem> {

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use ebb_agent::StartError;
 use ebb_link::LinkError;
 use ebb_wire::v1::{Refusal, RefusalKind};
 
@@ -95,7 +96,8 @@ impl Problem {
             Self::Trial(cause) => cause.help(),
             Self::NobodyToAsk => Some("add --yes to end them unasked, or --dry-run to see which they are".to_owned()),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
-            _ => None,
+            Self::Trial(error) => error.help().map(|help| help.to_string()),
+            Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } => None,
         }
     }
 
@@ -103,11 +105,10 @@ impl Problem {
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let mut why = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
+        let source = if let Self::Trial(error) = self { error.source() } else { self.source() };
+        for cause in source.into_iter().flat_map(causes) {
             why.push_str(": ");
-            why.push_str(&error.to_string());
-            cause = error.source();
+            why.push_str(&cause.to_string());
         }
         Refusal { service: None, kind: self.kind(), why, help: self.help() }
     }
@@ -136,5 +137,16 @@ mod tests {
         assert_eq!(problem.exit(), Exit::Done);
         assert_eq!(Problem::Output(io::Error::from(io::ErrorKind::StorageFull)).exit(), Exit::Failed);
         assert_eq!(Problem::NobodyToAsk.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_denied_store_is_a_matter_of_permission() {
+        let start = |kind: io::ErrorKind| {
+            Problem::from(StartError::System { what: "the processes", source: io::Error::from(kind).into() })
+        };
+        let denied = start(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.exit(), Exit::NotPermitted);
+        assert!(denied.refusal().why.starts_with("failed to start the agent: failed to read the processes: "));
+        assert_eq!(start(io::ErrorKind::NotFound).exit(), Exit::Failed);
     }
 }

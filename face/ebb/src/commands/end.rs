@@ -72,6 +72,7 @@ async fn ask(request: EndRequest, common: &Common, only_count: bool) -> Result<(
     let mut frames = client.ask(Request::End(request)).await?;
     drop(client);
     let mut said = Said { quiet: common.quiet, ..Said::default() };
+    let mut text = End { only_count, ..End::default() };
     let (mut exit, mut report) = (Exit::Done, None);
     loop {
         let frame = frames.next().await.ok_or(Problem::CutShort)?;
@@ -81,7 +82,7 @@ async fn ask(request: EndRequest, common: &Common, only_count: bool) -> Result<(
             let line = serde_json::to_string(&frame).map_err(|error| Problem::Output(error.into()))?;
             said.result(&format!("{line}\n"));
         } else if !counted {
-            End.frame(&frame, &view(), &mut said);
+            text.frame(&frame, &view(), &mut said);
         }
         write(&mut said)?;
         match frame {

@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Event, Frame, Hold, Note, Refusal, Session};
 
 use super::table::{Cell, Column};
-use super::words::{BAD, STRONG, WARN, age, clock, many, paint, roughly, shell_word};
+use super::words::{BAD, STRONG, WARN, age, clock, paint, roughly, shell_word};
 use super::{Said, View, plan};
 
 /// Renders a frame that is not the verb's own; says nothing about frames it does not expect.
@@ -18,18 +18,29 @@ pub fn frame(frame: &Frame, view: &View, said: &mut Said) {
     }
 }
 
+/// Notes are the whole answer of some verbs' `--dry-run`: then they are results. True if `frame` was one.
+pub fn answer(dry_run: bool, frame: &Frame, said: &mut Said) -> bool {
+    match frame {
+        Frame::Note(note) if dry_run && !note.warning => {
+            said.result(&format!("{}\n", about(note.service.as_deref(), &note.text)));
+            true
+        }
+        _ => false,
+    }
+}
+
 /// A refusal, even where only results are wanted.
 pub fn refused(refusal: &Refusal, said: &mut Said) {
     said.even_if_quiet(&format!("{} {}", paint(BAD, "error:"), about(refusal.service.as_deref(), &refusal.why)));
     if let Some(help) = &refusal.help {
-        said.even_if_quiet(&hint(help));
+        said.even_if_quiet(&hint(&printable(help)));
     }
 }
 
-/// `hint: what helps`
+/// `hint: what helps`, further lines below it. The text must be printable already.
 #[must_use]
 pub fn hint(help: &str) -> String {
-    format!("{} {}", paint(STRONG, "hint:"), printable(help))
+    format!("{} {}", paint(STRONG, "hint:"), help.replace('\n', "\n      "))
 }
 
 fn note_line(note: &Note) -> String {
@@ -38,20 +49,25 @@ fn note_line(note: &Note) -> String {
 }
 
 /// `nginx: text`, but not `nginx: nginx is ...`.
-fn about(service: Option<&str>, text: &str) -> String {
+pub fn about(service: Option<&str>, text: &str) -> String {
     match service {
-        Some(service) if !text.starts_with(service) => format!("{}: {}", printable(service), printable(text)),
+        Some(service) if !text.contains(service) => format!("{}: {}", printable(service), printable(text)),
         _ => printable(text),
     }
 }
 
-/// An event beside a drain that is being watched: `07:01:28  nginx  the gate is shut`.
+/// Kinds of event that need a look: a gate lost, a leak, a failed stop, a service ended by others.
+#[must_use]
+pub const fn is_alarm(event: &Event) -> bool {
+    matches!(event.number, 204 | 206 | 402 | 404)
+}
+
+/// An event beside a verb that is being watched: `07:01:28  nginx: the gate is shut`.
 #[must_use]
 pub fn event_line(event: &Event, view: &View) -> String {
-    let style = if matches!(event.number, 204 | 206) { WARN } else { anstyle::Style::new() };
-    let service = event.service.as_deref().unwrap_or("");
-    let gap = if service.is_empty() { "" } else { "  " };
-    format!("{}  {}{gap}{}", clock(event.at, view), printable(service), paint(style, &printable(&event.text)))
+    let text = about(event.service.as_deref(), &event.text);
+    let text = if is_alarm(event) { paint(WARN, &text) } else { text };
+    format!("{}  {text}", clock(event.at, view))
 }
 
 /// `ebb VERB NAME`, in the name of whom the hold is.
@@ -100,15 +116,15 @@ pub fn session_row(session: &Session) -> Vec<Cell> {
     ]
 }
 
-/// `still held by`, one line for each of others' holds, and what can be done.
+/// One line for each hold of others, and what can be done.
 pub fn remaining(holds: &[Hold], view: &View, out: &mut String) {
     for hold in holds {
         out.push_str(&format!("  held by    {}\n", super::words::hold(hold, view)));
     }
-    if let [hold, ..] = holds {
-        let resume = format!("ebb resume {} --as {}", shell_word(&hold.service), shell_word(&hold.requester));
-        let them = if holds.len() == 1 { "them".to_owned() } else { many(holds.len() as u64, "requester") };
-        out.push_str(&format!("  next       ask {them}; or, in their name: {resume}\n"));
+    for (number, hold) in holds.iter().enumerate() {
+        let name = if number == 0 { "next" } else { "" };
+        let resume = command("resume", &hold.service, &hold.requester);
+        out.push_str(&format!("  {name:<9}  ask {}; or, in their name: {resume}\n", printable(&hold.requester)));
     }
 }
 
@@ -134,7 +150,7 @@ mod tests {
         };
         assert_eq!(
             talk(&Frame::Refused(refusal)),
-            "error: ngnix: no service is called `ngnix`\nhint: did you mean nginx? `ebb services` lists them all\n"
+            "error: no service is called `ngnix`\nhint: did you mean nginx? `ebb services` lists them all\n"
         );
     }
 
@@ -150,7 +166,7 @@ mod tests {
 
     #[test]
     fn notes_and_events_are_lines() {
-        assert_eq!(talk(&Frame::Event(fixture::event())), "07:01:28  nginx  the gate is shut at 2 doors\n");
+        assert_eq!(talk(&Frame::Event(fixture::event())), "07:01:28  nginx: the gate is shut at 2 doors\n");
         assert_eq!(talk(&Frame::Note(fixture::note())), "warning: nginx: clients may retry\n");
     }
 

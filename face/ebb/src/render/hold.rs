@@ -1,42 +1,57 @@
-//! `ebb hold` and `ebb release`.
+//! `ebb hold` and `ebb release`
 
 use ebb_model::printable;
 use ebb_wire::v1::{Frame, HoldReport};
 
-use super::common::{self, command, remaining};
-use super::words::{STRONG, paint};
+use super::common::{self, command};
+use super::words::{BAD, STRONG, hold, paint};
 use super::{Said, Text, View};
 
-/// The text of holds placed and released.
-pub struct HoldText;
+/// Reports, as they come.
+#[derive(Debug, Default)]
+pub struct Hold {
+    /// Notes are the answer.
+    pub dry_run: bool,
+}
 
-impl Text for HoldText {
+impl Text for Hold {
     fn frame(&mut self, frame: &Frame, view: &View, said: &mut Said) {
         match frame {
             Frame::Held(report) => said.result(&held(report, view)),
             Frame::Released(report) => said.result(&released(report, view)),
-            other => common::frame(other, view, said),
+            _ if common::answer(self.dry_run, frame, said) => {}
+            _ => common::frame(frame, view, said),
         }
     }
 }
 
+fn name(report: &HoldReport) -> String {
+    paint(STRONG, &printable(&report.hold.service))
+}
+
 fn held(report: &HoldReport, view: &View) -> String {
-    let hold = &report.hold;
-    let name = paint(STRONG, &printable(&hold.service));
-    let already = if report.changed { "is held" } else { "is held already: nothing to do" };
-    let gate = if report.shut { "newcomers are refused" } else { "its gate is not whole" };
-    let mut text = format!("{name} {already} by `{}`; {gate}\n", printable(&hold.requester));
-    remaining(&report.remaining, view, &mut text);
-    text.push_str(&format!("  undo       {}\n", command("release", &hold.service, &hold.requester)));
-    text
+    let already = if report.changed { "" } else { " already: nothing to do" };
+    let gate =
+        if report.shut { "new connections are refused".to_owned() } else { paint(BAD, "but its gate is not shut") };
+    let mut out = format!("{}: held{already}; {gate}\n", name(report));
+    for one in std::iter::once(&report.hold).chain(&report.remaining) {
+        out.push_str(&format!("  held by    {}\n", hold(one, view)));
+    }
+    let undo = command("release", &report.hold.service, &report.hold.requester);
+    out.push_str(&format!("  next       {undo}\n"));
+    out
 }
 
 fn released(report: &HoldReport, view: &View) -> String {
-    let name = paint(STRONG, &printable(&report.hold.service));
-    let gate = if report.shut { "it stays held by others" } else { "the gate is open" };
-    let mut text = format!("{name} is released by `{}`; {gate}\n", printable(&report.hold.requester));
-    remaining(&report.remaining, view, &mut text);
-    text
+    let requester = printable(&report.hold.requester);
+    let what = match (report.changed, report.shut) {
+        (false, _) => format!("{requester} does not hold it: nothing to do"),
+        (true, false) => format!("released by {requester}; new connections are let in"),
+        (true, true) => format!("released by {requester}; it stays shut"),
+    };
+    let mut out = format!("{}: {what}\n", name(report));
+    common::remaining(&report.remaining, view, &mut out);
+    out
 }
 
 #[cfg(test)]
@@ -44,10 +59,36 @@ mod tests {
     use super::*;
     use crate::fixture;
 
+    fn plain(text: &str) -> String {
+        fixture::plain(text)
+    }
+
     #[test]
-    fn a_hold_that_was_there_is_a_no_op_and_says_so() {
-        let report = HoldReport { changed: false, ..fixture::held() };
-        let text = fixture::plain(&held(&report, &fixture::view()));
-        assert!(text.contains("held already: nothing to do") && text.contains("ebb release nginx"), "{text}");
+    fn a_hold_says_whose_it_is_and_how_to_undo_it() {
+        let view = fixture::view();
+        assert_eq!(
+            plain(&held(&fixture::held(), &view)),
+            "nginx: held; new connections are refused\n\
+             \x20 held by    operator (by root) since 06:50:00: kernel upgrade\n\
+             \x20 next       ebb release nginx\n"
+        );
+        let again = HoldReport { changed: false, ..fixture::held() };
+        assert!(plain(&held(&again, &view)).starts_with("nginx: held already: nothing to do; new"));
+        let open = HoldReport { shut: false, ..fixture::held() };
+        assert!(plain(&held(&open, &view)).starts_with("nginx: held; but its gate is not shut\n"));
+    }
+
+    #[test]
+    fn a_release_names_who_still_holds() {
+        let view = fixture::view();
+        let free = HoldReport { shut: false, ..fixture::held() };
+        assert_eq!(plain(&released(&free, &view)), "nginx: released by operator; new connections are let in\n");
+        let shut = HoldReport { remaining: vec![fixture::hold()], ..fixture::held() };
+        assert_eq!(
+            plain(&released(&shut, &view)),
+            "nginx: released by operator; it stays shut\n\
+             \x20 held by    deploy (by ci) since 06:50:00: release 41\n\
+             \x20 next       ask deploy; or, in their name: ebb resume nginx --as deploy\n"
+        );
     }
 }

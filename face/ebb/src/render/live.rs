@@ -1,4 +1,6 @@
-//! Progress: lines redrawn in place on a terminal, plain lines with a clock elsewhere.
+//! Progress while it happens: a line per service, redrawn on a terminal, said now and then elsewhere.
+//!
+//! The clock is an argument, so that nothing here needs one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,178 +8,257 @@ use std::time::{Duration, Instant};
 use ebb_model::printable;
 use ebb_wire::v1::{Frame, Progress};
 
-use super::words::{STRONG, WARN, age, clock, duration, fit, paint, roughly};
-use super::{Said, View};
+use super::words::{age, fit, roughly};
 
-/// On a terminal, at most this often.
-const REDRAW: Duration = Duration::from_millis(200);
-/// Elsewhere, at least this often.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Where nothing is redrawn, a service is spoken of at most and at least this often.
+pub const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The lines of all services that are being drained.
+/// The progress of one verb.
 #[derive(Debug)]
 pub struct Live {
-    terminal: bool,
-    off: bool,
-    services: BTreeMap<String, Progress>,
-    drawn: usize,
-    drawn_at: Option<Instant>,
-    said: BTreeMap<String, (String, Instant)>,
+    services: BTreeMap<String, Seen>,
+    /// When something was said, of any service.
+    said: Instant,
+}
+
+#[derive(Debug)]
+struct Seen {
+    progress: Progress,
+    at: Instant,
+    said: Instant,
+    /// Came after the last time that something was said.
+    fresh: bool,
+    /// Another phase than the last time.
+    turned: bool,
 }
 
 impl Live {
-    /// Lines for a terminal, or for a log; none at all if `off`.
+    /// Nothing seen yet.
     #[must_use]
-    pub fn new(terminal: bool, off: bool) -> Self {
-        Self { terminal, off, services: BTreeMap::new(), drawn: 0, drawn_at: None, said: BTreeMap::new() }
+    pub const fn new(now: Instant) -> Self {
+        Self { services: BTreeMap::new(), said: now }
     }
 
-    /// Takes progress and draws it, if it is time to.
-    pub fn progress(&mut self, progress: &Progress, view: &View, said: &mut Said) {
-        self.services.insert(progress.service.clone(), progress.clone());
-        if self.off {
-            return;
-        }
-        if self.terminal {
-            if self.drawn_at.is_none_or(|at| at.elapsed() >= REDRAW) {
-                self.clear(said);
-                self.redraw(view, said);
+    /// Takes what a frame tells of progress.
+    pub fn frame(&mut self, frame: &Frame, now: Instant) {
+        match frame {
+            Frame::Progress(progress) => self.progress(progress, now),
+            Frame::Drained(report) => drop(self.services.remove(&report.service)),
+            Frame::Resumed(report) => drop(self.services.remove(&report.service)),
+            Frame::Refused(refusal) => {
+                if let Some(service) = &refusal.service {
+                    self.services.remove(service);
+                }
             }
-            return;
-        }
-        let last = self.said.get(&progress.service);
-        let due = last.is_none_or(|(doing, at)| *doing != progress.doing || at.elapsed() >= SILENCE);
-        if due {
-            said.talk(&format!("{}  {}", clock(view.now, view), plain_line(progress)));
-            self.said.insert(progress.service.clone(), (progress.doing.clone(), Instant::now()));
+            _ => {}
         }
     }
 
-    /// A service that is over has no line any more.
-    pub fn over(&mut self, frame: &Frame) {
-        if let Frame::Drained(report) = frame {
-            self.services.remove(&report.service);
-        }
+    fn progress(&mut self, progress: &Progress, now: Instant) {
+        let turned = self
+            .services
+            .get(&progress.service)
+            .is_none_or(|seen| seen.turned || seen.progress.doing != progress.doing);
+        let said = self.services.get(&progress.service).map_or(now, |seen| seen.said);
+        let seen = Seen { progress: progress.clone(), at: now, said, fresh: true, turned };
+        self.services.insert(progress.service.clone(), seen);
     }
 
-    /// Takes the drawn lines away.
-    pub fn clear(&mut self, said: &mut Said) {
-        if self.drawn > 0 {
-            said.talk.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn));
-            self.drawn = 0;
-        }
+    /// Something else has been said: silence is counted from here.
+    pub const fn spoke(&mut self, now: Instant) {
+        self.said = now;
     }
 
-    /// Draws the lines.
-    pub fn redraw(&mut self, view: &View, said: &mut Said) {
-        if !self.terminal || self.off {
-            return;
-        }
-        let width = terminal_size::terminal_size_of(std::io::stderr())
-            .map_or(view.width.unwrap_or(80), |(terminal_size::Width(columns), _)| usize::from(columns));
-        for progress in self.services.values() {
-            said.talk(&line(progress, width));
-        }
-        self.drawn = self.services.len();
-        self.drawn_at = Some(Instant::now());
-    }
-
-    /// How long nothing may be said before [`Live::silence`] is wanted.
+    /// The lines to draw, none wider than `columns`, not more than `rows`.
     #[must_use]
-    pub fn quiet_for(&self) -> Duration {
-        SILENCE
+    pub fn lines(&self, now: Instant, columns: usize, rows: usize) -> Vec<String> {
+        let pad = self.services.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+        let most = if self.services.len() > rows { rows.saturating_sub(1) } else { rows };
+        let mut lines: Vec<String> = self
+            .services
+            .values()
+            .take(most)
+            .map(|seen| line(&seen.progress, now.saturating_duration_since(seen.at), pad, columns))
+            .collect();
+        if self.services.len() > most {
+            lines.push(fit(&format!("and {} more", self.services.len() - most), columns));
+        }
+        lines
     }
 
-    /// Nothing has come for long: says so.
-    pub fn silence(&mut self, view: &View, said: &mut Said) {
-        if self.off || self.terminal {
-            return;
+    /// The lines that are due where nothing is redrawn: at a change of phase, else now and then.
+    pub fn due(&mut self, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        for seen in self.services.values_mut() {
+            let silent = now.saturating_duration_since(seen.said) >= SAY_EVERY;
+            if !seen.turned && !silent {
+                continue;
+            }
+            lines.push(if seen.fresh {
+                line(&seen.progress, now.saturating_duration_since(seen.at), 0, usize::MAX)
+            } else {
+                let (name, why) = (printable(&seen.progress.service), printable(&seen.progress.why));
+                format!("{name}  still waiting: {why}")
+            });
+            seen.said = now;
+            seen.fresh = false;
+            seen.turned = false;
         }
-        for progress in self.services.values() {
-            said.talk(&format!("{}  {}", clock(view.now, view), plain_line(progress)));
+        if lines.is_empty() {
+            lines.extend(self.silence(now));
+        } else {
+            self.said = now;
         }
+        lines
+    }
+
+    /// What to say where no service has told of progress for long.
+    pub fn silence(&mut self, now: Instant) -> Option<String> {
+        let long = self.services.is_empty() && now.saturating_duration_since(self.said) >= SAY_EVERY;
+        long.then(|| {
+            self.said = now;
+            "still waiting for an answer".to_owned()
+        })
     }
 }
 
-/// One line in at most `width` columns: what matters most first.
-fn line(progress: &Progress, width: usize) -> String {
-    let mut text = format!("{}  {}", printable(&progress.service), parts(progress).join("  "));
-    text = fit(&text, width.saturating_sub(1));
-    // The name stands out, where it was not cut.
+/// One service in one line. Where it does not fit, the parts that matter least are left out.
+fn line(progress: &Progress, since: Duration, pad: usize, columns: usize) -> String {
+    let since = since.as_secs_f64();
+    let elapsed = progress.elapsed_seconds + since;
     let name = printable(&progress.service);
-    match text.strip_prefix(&name) {
-        Some(rest) => {
-            format!("{}{}", paint(STRONG, &name), rest.replacen(&progress.doing, &paint(WARN, &progress.doing), 1))
-        }
-        None => text,
+    let mut parts = vec![(0, format!("{name:<pad$}  {}", printable(&progress.doing))), (0, left(progress))];
+    if let (Some(peer), Some(oldest)) = (&progress.oldest_peer, progress.oldest_age) {
+        parts.push((2, format!("oldest {} {}", printable(peer), age(oldest))));
     }
+    if progress.ending_per_minute > 0.0 {
+        parts.push((3, format!("{:.0}/min ending", progress.ending_per_minute)));
+    }
+    parts.push((4, format!("elapsed {}", ebb_model::duration(super::words::span(elapsed)))));
+    if let Some(deadline) = progress.deadline_in_seconds {
+        let left = deadline - since;
+        parts.push((
+            1,
+            if left > 0.0 { format!("deadline in {}", roughly(left)) } else { "deadline reached".to_owned() },
+        ));
+    }
+    shorten(parts, columns)
 }
 
-fn plain_line(progress: &Progress) -> String {
-    format!("{}  {}", printable(&progress.service), parts(progress).join("  "))
-}
-
-fn parts(progress: &Progress) -> Vec<String> {
-    let mut parts = vec![progress.doing.clone()];
-    match progress.left {
-        Some(left) => parts.push(format!("{left} of {} left", progress.at_start.max(left))),
-        None => parts.push(format!("not counted: {}", printable(&progress.why))),
-    }
+fn left(progress: &Progress) -> String {
+    let Some(left) = progress.left else { return "sessions not counted".to_owned() };
+    let mut text = format!("{left} of {} left", progress.at_start);
     if progress.not_accepted > 0 {
-        parts.push(format!("{} not accepted yet", progress.not_accepted));
+        text.push_str(&format!(" ({} not accepted)", progress.not_accepted));
     }
-    if let (Some(peer), Some(old)) = (&progress.oldest_peer, progress.oldest_age) {
-        parts.push(format!("oldest {} {}", printable(peer), age(old)));
+    text
+}
+
+/// Joins parts, leaving out those with the highest number until the line fits; those with 0 stay.
+fn shorten(mut parts: Vec<(u8, String)>, columns: usize) -> String {
+    loop {
+        let line = parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  ");
+        if line.chars().count() <= columns {
+            return line;
+        }
+        match parts.iter().enumerate().max_by_key(|(_, (order, _))| *order) {
+            Some((number, (order, _))) if *order > 0 => drop(parts.remove(number)),
+            _ => return fit(&line, columns),
+        }
     }
-    if progress.left.is_some_and(|left| left > 0) {
-        parts.push(format!("{:.0}/min ending", progress.ending_per_minute));
-    }
-    if progress.left == Some(0) {
-        parts.push(printable(&progress.why));
-    }
-    if progress.refused > 0 {
-        parts.push(format!("{} refused", progress.refused));
-    }
-    parts.push(format!("elapsed {}", duration(progress.elapsed_seconds)));
-    if let Some(left) = progress.deadline_in_seconds {
-        parts.push(format!("deadline in {}", roughly(left)));
-    }
-    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture;
+    use ebb_wire::v1::DrainReport;
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn named(name: &str, doing: &str) -> Frame {
+        Frame::Progress(Progress { service: name.to_owned(), doing: doing.to_owned(), ..fixture::progress() })
+    }
 
     #[test]
-    fn a_line_never_wraps() {
-        for width in [1, 20, 40, 80, 200] {
-            let drawn = fixture::plain(&line(&fixture::progress(), width));
-            assert!(drawn.chars().count() < width.max(2), "{width}: {drawn}");
+    fn a_line_fits_its_terminal() {
+        let mut progress = fixture::progress();
+        progress.oldest_peer = Some("10.0.0.7".to_owned());
+        for (columns, expected) in [
+            (
+                200,
+                "nginx  draining  37 of 212 left  oldest 10.0.0.7 ≥ 41 min  12/min ending  elapsed 3 min 10 s  deadline \
+                 in 26 min",
+            ),
+            (80, "nginx  draining  37 of 212 left  oldest 10.0.0.7 ≥ 41 min  deadline in 26 min"),
+            (40, "nginx  draining  37 of 212 left"),
+            (20, "nginx  draining  37…"),
+        ] {
+            assert_eq!(line(&progress, Duration::ZERO, 0, columns), expected);
         }
     }
 
     #[test]
-    fn a_log_gets_a_line_for_each_phase_and_not_for_each_frame() {
-        let mut live = Live::new(false, false);
-        let mut said = Said::default();
-        for _ in 0..5 {
-            live.progress(&fixture::progress(), &fixture::view(), &mut said);
-        }
-        assert_eq!(said.talk.lines().count(), 1, "{}", said.talk);
-        live.progress(&Progress { doing: "stopping".into(), ..fixture::progress() }, &fixture::view(), &mut said);
-        assert_eq!(said.talk.lines().count(), 2);
-        live.silence(&fixture::view(), &mut said);
-        assert_eq!(said.talk.lines().count(), 3);
+    fn the_clock_runs_between_frames() {
+        let line = line(&fixture::progress(), seconds(60), 0, usize::MAX);
+        assert!(line.contains("elapsed 4 min 10 s  deadline in 25 min"), "{line}");
+        assert!(super::line(&fixture::progress(), seconds(3600), 0, usize::MAX).ends_with("deadline reached"));
     }
 
     #[test]
-    fn quiet_draws_nothing() {
-        let mut live = Live::new(true, true);
-        let mut said = Said::default();
-        live.progress(&fixture::progress(), &fixture::view(), &mut said);
-        live.redraw(&fixture::view(), &mut said);
-        assert!(said.is_empty());
+    fn services_are_drawn_side_by_side_until_they_end() {
+        let now = Instant::now();
+        let mut live = Live::new(now);
+        live.frame(&named("a", "draining"), now);
+        live.frame(&named("longer", "settling"), now);
+        let lines = live.lines(now, 31, 10);
+        assert_eq!(
+            lines,
+            ["a       draining  37 of 212 left", "longer  settling  37 of 212 left"].map(|line| fit(line, 31))
+        );
+        assert_eq!(live.lines(now, 80, 1), ["and 2 more"]);
+        live.frame(&Frame::Drained(DrainReport { service: "a".to_owned(), ..fixture::report() }), now);
+        assert_eq!(live.lines(now, 80, 10).len(), 1);
+    }
+
+    #[test]
+    fn plain_lines_come_at_a_change_of_phase_and_every_ten_seconds() {
+        let start = Instant::now();
+        let mut live = Live::new(start);
+        live.frame(&named("nginx", "draining"), start);
+        assert_eq!(live.due(start).len(), 1, "the first phase");
+        live.frame(&named("nginx", "draining"), start + seconds(1));
+        assert_eq!(live.due(start + seconds(1)), [""; 0], "nothing has changed");
+        live.frame(&named("nginx", "settling"), start + seconds(2));
+        live.frame(&named("nginx", "settling"), start + seconds(2));
+        assert!(live.due(start + seconds(2))[0].contains("settling"));
+        live.frame(&named("nginx", "settling"), start + seconds(11));
+        assert_eq!(live.due(start + seconds(11)), [""; 0]);
+        assert!(live.due(start + seconds(12))[0].starts_with("nginx  settling"));
+        assert_eq!(live.due(start + seconds(22)), ["nginx  still waiting: 37 sessions are left"]);
+    }
+
+    #[test]
+    fn it_is_never_silent_for_long_even_without_any_frame() {
+        let start = Instant::now();
+        let mut live = Live::new(start);
+        assert_eq!(live.due(start + seconds(9)), [""; 0]);
+        assert_eq!(live.due(start + seconds(10)), ["still waiting for an answer"]);
+        assert_eq!(live.due(start + seconds(19)), [""; 0]);
+        live.spoke(start + seconds(19));
+        assert_eq!(live.due(start + seconds(28)), [""; 0]);
+        assert_eq!(live.due(start + seconds(29)).len(), 1);
+    }
+
+    #[test]
+    fn a_count_that_could_not_be_read_is_not_zero() {
+        let mut progress = fixture::progress();
+        progress.left = None;
+        assert!(line(&progress, Duration::ZERO, 0, 80).contains("sessions not counted"));
+        progress.left = Some(2);
+        progress.not_accepted = 1;
+        assert!(line(&progress, Duration::ZERO, 0, 80).contains("2 of 212 left (1 not accepted)"));
     }
 }

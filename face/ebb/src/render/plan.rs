@@ -1,4 +1,4 @@
-//! `--dry-run` of a drain: what would happen, to whom.
+//! What a verb would do.
 
 use ebb_model::printable;
 use ebb_wire::v1::Plan;
@@ -6,37 +6,50 @@ use ebb_wire::v1::Plan;
 use super::View;
 use super::common::{SESSION_COLUMNS, session_row};
 use super::table::table;
-use super::words::{STRONG, WARN, door, hold, many, paint};
+use super::words::{STRONG, WARN, door, many, paint};
 
-/// The plan of one service.
+/// A plan: steps, doors, what to know, who is connected.
 #[must_use]
 pub fn plan(plan: &Plan, view: &View) -> String {
-    let name = printable(&plan.service.name);
-    let mut text = format!("{} would be drained like this; nothing has been changed:\n", paint(STRONG, &name));
+    let name = paint(STRONG, &printable(&plan.service.name));
+    let mut out = format!("{name}: what would be done\n");
+    if plan.steps.is_empty() {
+        out.push_str("  nothing\n");
+    }
     for (number, step) in plan.steps.iter().enumerate() {
-        text.push_str(&format!("  {:>2}. {}\n", number + 1, printable(step)));
+        out.push_str(&format!("  {:>2}. {}\n", number + 1, printable(step)));
     }
-    text.push_str("doors\n");
+    out.push_str("\ndoors:\n");
     for one in &plan.service.doors {
-        let note = if one.holdable { "" } else { "   (not held)" };
-        text.push_str(&format!("  {}{note}\n", door(one)));
+        let held = if one.holdable { "" } else { "  (cannot be held)" };
+        out.push_str(&format!("  {}{held}\n", door(one)));
     }
-    for one in &plan.service.holders {
-        text.push_str(&format!("held already by {}\n", hold(one, view)));
+    if plan.service.doors.is_empty() {
+        out.push_str("  none\n");
     }
     for warning in &plan.warnings {
-        text.push_str(&format!("{} {}\n", paint(WARN, "warning:"), printable(warning)));
+        out.push_str(&format!("\n{} {}", paint(WARN, "warning:"), printable(warning)));
     }
-    if plan.total == 0 {
-        text.push_str("connected now: nobody\n");
-        return text;
+    if !plan.warnings.is_empty() {
+        out.push('\n');
     }
+    out.push_str(&connected(plan, view));
+    out.push_str("\nNothing was changed.\n");
+    out
+}
+
+fn connected(plan: &Plan, view: &View) -> String {
     let shown = plan.sessions.len() as u64;
-    let oldest = if shown < plan.total { format!(", the oldest {shown}") } else { String::new() };
-    text.push_str(&format!("connected now: {}{oldest}\n", many(plan.total, "session")));
+    let heading = match plan.total {
+        0 => "\nconnected now: nobody\n".to_owned(),
+        total if total > shown => format!("\nconnected now: {}, the oldest {shown}:\n", many(total, "session")),
+        total => format!("\nconnected now: {}:\n", many(total, "session")),
+    };
+    if plan.sessions.is_empty() {
+        return heading;
+    }
     let rows: Vec<_> = plan.sessions.iter().map(session_row).collect();
-    text.push_str(&table(&SESSION_COLUMNS, &rows, 2, view.width));
-    text
+    heading + &table(&SESSION_COLUMNS, &rows, 2, view.width)
 }
 
 #[cfg(test)]
@@ -45,8 +58,30 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn steps_are_numbered_and_nothing_was_changed() {
-        let text = fixture::plain(&plan(&fixture::plan(), &fixture::view()));
-        assert!(text.contains("nothing has been changed") && text.contains("   1. "), "{text}");
+    fn a_plan_is_numbered_and_names_who_is_connected() {
+        assert_eq!(
+            fixture::plain(&plan(&fixture::plan(), &fixture::view())),
+            "nginx: what would be done\n\
+             \x20  1. place a hold of operator\n\
+             \x20  2. shut the gate at 2 doors\n\
+             \n\
+             doors:\n\
+             \x20 tcp 0.0.0.0:80\n\
+             \x20 tcp 0.0.0.0:443\n\
+             \n\
+             warning: nginx cuts what is left 5 s after its stop\n\
+             \n\
+             connected now: 212 sessions, the oldest 1:\n\
+             \x20 ID    PEER                 AGE  IDLE      IN    OUT  STATE        PROCESS     WHY\n\
+             \x20 1a2f  10.0.0.7:51234  ≥ 41 min  12 s  1.5 kB  33 MB  established  nginx[812]  idle\n\
+             \n\
+             Nothing was changed.\n"
+        );
+    }
+
+    #[test]
+    fn nobody_connected_is_said() {
+        let empty = Plan { total: 0, sessions: Vec::new(), ..fixture::plan() };
+        assert!(plan(&empty, &fixture::view()).contains("\nconnected now: nobody\n"));
     }
 }

@@ -1,101 +1,120 @@
-//! `ebb sessions`: rows as they come, columns by the first thousand.
+//! `ebb sessions`: three rows as well as a hundred thousand.
 
-use ebb_wire::v1::{Frame, Session};
+use ebb_model::printable;
+use ebb_wire::v1::{Frame, Listed};
 
 use super::common::{self, SESSION_COLUMNS, session_row};
 use super::table::{Cell, Layout};
 use super::words::many;
 use super::{Said, Text, View};
 
-/// Rows that fix the widths of the columns.
+/// Rows that are looked at to find the widths of the columns; the others are written as they come.
 const MEASURED: usize = 1000;
 
-/// The list of sessions.
-#[derive(Default)]
+/// A table of sessions.
+#[derive(Debug, Default)]
 pub struct Sessions {
-    waiting: Vec<Vec<Cell>>,
+    measured: Vec<Vec<Cell>>,
     layout: Option<Layout<'static>>,
 }
 
 impl Text for Sessions {
     fn frame(&mut self, frame: &Frame, view: &View, said: &mut Said) {
-        match frame {
-            Frame::Session(session) => self.session(session, view, said),
-            Frame::Listed(listed) => {
-                self.flush(view, said);
-                let mut text = if listed.total == 0 {
-                    format!("nobody is connected to {}", ebb_model::printable(&listed.service))
-                } else if listed.shown < listed.total {
-                    format!("{} of {}", listed.shown, many(listed.total, "session"))
-                } else {
-                    many(listed.total, "session")
-                };
-                if listed.orphans > 0 {
-                    text.push_str(&format!(
-                        "; and {} that only the kernel still closes",
-                        many(listed.orphans, "connection")
-                    ));
-                }
-                said.talk(&text);
+        match (frame, &self.layout) {
+            (Frame::Session(session), Some(layout)) => {
+                let mut line = String::with_capacity(160);
+                layout.row(&session_row(session), &mut line);
+                said.result(&line);
             }
-            other => common::frame(other, view, said),
+            (Frame::Session(session), None) => {
+                self.measured.push(session_row(session));
+                if self.measured.len() == MEASURED {
+                    self.measure(view, said);
+                }
+            }
+            (Frame::Listed(listed), _) => {
+                self.measure(view, said);
+                said.talk(&summary(listed));
+            }
+            _ => common::frame(frame, view, said),
         }
     }
 
     fn end(&mut self, view: &View, said: &mut Said) {
-        self.flush(view, said);
+        self.measure(view, said);
     }
 }
 
 impl Sessions {
-    fn session(&mut self, session: &Session, view: &View, said: &mut Said) {
-        let row = session_row(session);
-        match &self.layout {
-            Some(layout) => {
-                let mut line = String::new();
-                layout.row(&row, &mut line);
-                said.result(&line);
-            }
-            None => {
-                self.waiting.push(row);
-                if self.waiting.len() >= MEASURED {
-                    self.flush(view, said);
-                }
-            }
-        }
-    }
-
-    fn flush(&mut self, view: &View, said: &mut Said) {
-        if self.waiting.is_empty() {
+    /// Finds the widths, and writes what has been kept for that.
+    fn measure(&mut self, view: &View, said: &mut Said) {
+        if self.measured.is_empty() || self.layout.is_some() {
             return;
         }
-        let layout = Layout::of(&SESSION_COLUMNS, &self.waiting, 0, view.width);
+        let rows = std::mem::take(&mut self.measured);
+        let layout = Layout::of(&SESSION_COLUMNS, &rows, 0, view.width);
         let mut text = String::new();
-        if self.layout.is_none() {
-            layout.head(&mut text);
-        }
-        for row in self.waiting.drain(..) {
-            layout.row(&row, &mut text);
+        layout.head(&mut text);
+        for row in &rows {
+            layout.row(row, &mut text);
         }
         said.result(&text);
         self.layout = Some(layout);
     }
 }
 
+/// How many there are.
+#[must_use]
+pub fn summary(listed: &Listed) -> String {
+    let name = printable(&listed.service);
+    let mut text = match listed.total {
+        0 => format!("{name} has no sessions."),
+        total if listed.shown < total => format!("{name}: {}, {} shown.", many(total, "session"), listed.shown),
+        total => format!("{name}: {}.", many(total, "session")),
+    };
+    if listed.orphans > 0 {
+        let sockets = many(listed.orphans, "closed socket");
+        text.push_str(&format!(" Beside them the kernel still finishes {sockets}, which need no service."));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture;
+    use ebb_wire::v1::Session;
 
     #[test]
-    fn every_row_is_said_once_under_one_heading() {
-        let (mut text, mut said) = (Sessions::default(), Said::default());
-        for _ in 0..2500 {
-            text.frame(&Frame::Session(fixture::session()), &fixture::view(), &mut said);
+    fn rows_are_streamed_once_the_widths_are_known() {
+        let (mut said, mut text) = (Said::default(), Sessions::default());
+        let view = fixture::view();
+        let row = Frame::Session(fixture::session());
+        for _ in 1..MEASURED {
+            text.frame(&row, &view, &mut said);
         }
-        text.frame(&Frame::Listed(fixture::listed()), &fixture::view(), &mut said);
-        let out = fixture::plain(&String::from_utf8(said.out).unwrap());
-        assert_eq!(out.lines().count(), 2501);
-        assert_eq!(out.matches("PEER").count(), 1);
+        assert!(said.out.is_empty());
+        text.frame(&row, &view, &mut said);
+        let lines = |said: &Said| said.out.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(lines(&said), MEASURED + 1);
+        let wider = Session { peer: "[2001:db8::1:2:3]:51234".to_owned(), ..fixture::session() };
+        text.frame(&Frame::Session(wider), &view, &mut said);
+        assert_eq!(lines(&said), MEASURED + 2, "a row that is wider than measured is written whole");
+        assert!(String::from_utf8_lossy(&said.out).contains("[2001:db8::1:2:3]:51234  ≥ 41 min"));
+        text.frame(&Frame::Listed(fixture::listed()), &view, &mut said);
+        text.end(&view, &mut said);
+        assert_eq!(lines(&said), MEASURED + 2);
+    }
+
+    #[test]
+    fn the_summary_tells_what_is_not_shown() {
+        let listed = fixture::listed();
+        assert_eq!(
+            summary(&listed),
+            "nginx: 212 sessions, 100 shown. Beside them the kernel still finishes 3 closed sockets, which need no \
+             service."
+        );
+        assert_eq!(summary(&Listed { total: 0, shown: 0, orphans: 0, ..listed.clone() }), "nginx has no sessions.");
+        assert_eq!(summary(&Listed { total: 1, shown: 1, orphans: 0, ..listed }), "nginx: 1 session.");
     }
 }

@@ -1,82 +1,99 @@
-//! `ebb status`.
+//! `ebb status`
 
 use ebb_model::printable;
 use ebb_wire::v1::{Frame, Gate, Status};
 
-use super::words::{BAD, STRONG, WARN, doors, hold, many, moment, paint, state_style};
+use super::words::{BAD, STRONG, hold, many, moment, paint, state_style};
 use super::{Said, Text, View, common};
 
-/// The text of a status.
-#[derive(Default)]
-pub struct StatusText {
-    any: bool,
+/// A block per service, as they come.
+#[derive(Debug, Default)]
+pub struct Held {
+    said: bool,
 }
 
-impl Text for StatusText {
+impl Text for Held {
     fn frame(&mut self, frame: &Frame, view: &View, said: &mut Said) {
-        match frame {
-            Frame::Status(status) => {
-                if self.any {
-                    said.result("\n");
-                }
-                self.any = true;
-                said.result(&text(status, view));
+        if let Frame::Status(status) = frame {
+            if std::mem::replace(&mut self.said, true) {
+                said.result("\n");
             }
-            other => {
-                self.any |= matches!(other, Frame::Refused(_));
-                common::frame(other, view, said);
-            }
+            return said.result(&block(status, view));
         }
+        self.said |= matches!(frame, Frame::Refused(_));
+        common::frame(frame, view, said);
     }
 
     fn end(&mut self, _view: &View, said: &mut Said) {
-        if !self.any {
-            said.result("nothing is held on this server\n");
+        if !self.said {
+            said.talk("No service is held: nothing to show. `ebb services` lists them all.");
         }
     }
 }
 
-fn row(name: &str, value: &str) -> String {
-    format!("  {name:<11}{value}\n")
-}
-
-fn text(status: &Status, view: &View) -> String {
+fn block(status: &Status, view: &View) -> String {
     let service = &status.service;
-    let state = paint(state_style(&service.state), &service.state);
-    let left = service.sessions.map_or_else(|| "sessions not counted".to_owned(), |left| many(left, "session"));
-    let of = status.at_start.map_or_else(String::new, |at_start| format!(" of {at_start} at the start"));
-    let mut text = format!("{}  {state}, {left}{of}\n", paint(STRONG, &printable(&service.name)));
-    let gate = match status.gate {
-        Gate::Shut => format!("shut, {} refused", many(status.refused, "connection")),
-        Gate::Open => "open".to_owned(),
-        Gate::Missing => paint(BAD, "missing: it is held, but newcomers get in"),
-        Gate::Unknown => paint(WARN, "not read (it takes root)"),
-    };
-    text.push_str(&row("gate", &gate));
-    text.push_str(&row("doors", &doors(&service.doors)));
-    for holder in &service.holders {
-        text.push_str(&row("held by", &hold(holder, view)));
+    let name = paint(STRONG, &printable(&service.name));
+    let state = paint(state_style(&service.state), &printable(&service.state));
+    let mut out = format!("{name}: {state}, {}\n", sessions(status));
+    let mut line = |name: &str, text: &str| out.push_str(&format!("  {name:<9}  {text}\n"));
+    line("gate", &gate(status));
+    for one in &service.holders {
+        line("held by", &hold(one, view));
+    }
+    if service.holders.is_empty() {
+        line("held by", "nobody");
     }
     if let Some(began) = status.began {
-        let watched = status
-            .watched_by_pid
-            .map_or_else(|| "watched by nobody now".to_owned(), |pid| format!("watched by pid {pid}"));
-        text.push_str(&row("drain", &format!("began {}, {watched}", moment(began, view))));
-    }
-    if let Some(drained) = status.drained_at {
-        text.push_str(&row("drained", &format!("proven {}", moment(drained, view))));
-    }
-    if status.stopped_by_us {
-        text.push_str(&row("stopped", "by us; `ebb resume` starts it again"));
-    }
-    if status.leaks > 0 {
-        text.push_str(&row("leaks", &paint(BAD, &many(status.leaks, "connection"))));
+        line("drain", &drain(status, &moment(began, view), view));
+        let leaks = match status.leaks {
+            0 => "none".to_owned(),
+            count => {
+                paint(BAD, &format!("{} came in although the gate should have been shut", many(count, "connection")))
+            }
+        };
+        line("leaks", &leaks);
     }
     for remark in &service.remarks {
-        text.push_str(&row("warning", &paint(WARN, &printable(remark))));
+        line("note", &printable(remark));
     }
-    for (index, next) in status.next.iter().enumerate() {
-        text.push_str(&row(if index == 0 { "next" } else { "" }, &printable(next)));
+    for (number, next) in status.next.iter().enumerate() {
+        line(if number == 0 { "next" } else { "" }, &printable(next));
+    }
+    out
+}
+
+fn sessions(status: &Status) -> String {
+    match (status.service.sessions, status.at_start) {
+        (None, _) => "sessions not counted".to_owned(),
+        (Some(left), Some(start)) => format!("{left} of {} left", many(start, "session")),
+        (Some(now), None) => many(now, "session"),
+    }
+}
+
+fn gate(status: &Status) -> String {
+    let refused = || format!("{} refused", many(status.refused, "new connection"));
+    match status.gate {
+        Gate::Shut => format!("shut, {}", refused()),
+        Gate::Open => "open".to_owned(),
+        Gate::Missing => format!("{}: it should be shut, and is not, or not at each door", paint(BAD, "MISSING")),
+        Gate::Unknown => "unknown: it could not be read".to_owned(),
+    }
+}
+
+fn drain(status: &Status, began: &str, view: &View) -> String {
+    let mut text = format!("began {began}");
+    match status.drained_at {
+        Some(at) => text.push_str(&format!(", proven empty {}", moment(at, view))),
+        None => text.push_str(", not proven empty yet"),
+    }
+    if status.stopped_by_us {
+        text.push_str(", stopped by ebb");
+    }
+    match (status.watched_by_pid, status.drained_at) {
+        (Some(pid), _) => text.push_str(&format!(", watched by process {pid}")),
+        (None, None) => text.push_str(", nobody watches it"),
+        (None, Some(_)) => {}
     }
     text
 }
@@ -86,9 +103,37 @@ mod tests {
     use super::*;
     use crate::fixture;
 
+    fn text(status: &Status) -> String {
+        fixture::plain(&block(status, &fixture::view()))
+    }
+
     #[test]
-    fn a_missing_gate_cannot_be_overlooked() {
-        let status = Status { gate: Gate::Missing, ..fixture::status() };
-        assert!(fixture::plain(&text(&status, &fixture::view())).contains("missing: it is held, but newcomers get in"));
+    fn a_drain_under_way() {
+        assert_eq!(
+            text(&fixture::status()),
+            "nginx: draining, 37 of 212 sessions left\n\
+             \x20 gate       shut, 31 new connections refused\n\
+             \x20 held by    operator (by root) since 06:50:00: kernel upgrade\n\
+             \x20 drain      began 07:01:28, not proven empty yet, watched by process 4711\n\
+             \x20 leaks      none\n\
+             \x20 next       ebb drain nginx\n\
+             \x20            ebb resume nginx\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_gate_and_leaks_stand_out() {
+        let broken = Status { gate: Gate::Missing, leaks: 2, watched_by_pid: None, ..fixture::status() };
+        let text = text(&broken);
+        assert!(text.contains("gate       MISSING: it should be shut"), "{text}");
+        assert!(text.contains("leaks      2 connections came in"), "{text}");
+        assert!(text.contains("nobody watches it"), "{text}");
+    }
+
+    #[test]
+    fn nothing_held_is_said() {
+        let mut said = Said::default();
+        Held::default().end(&fixture::view(), &mut said);
+        assert!(said.talk.starts_with("No service is held"));
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     fn a_narrow_terminal_cuts_only_what_may_be_cut() {
         assert_eq!(
             table(&COLUMNS, &rows(), 2, Some(24)),
-            "  NAME     LEFT  WHY\n  a           7  active\n  longer  12345  waits f…\n"
+            "  NAME     LEFT  WHY\n  a           7  active\n  longer  12345  waits …\n"
         );
         // No narrower than the least, even if that does not fit.
         assert!(table(&COLUMNS, &rows(), 0, Some(5)).contains("longer  12345  waits…\n"));

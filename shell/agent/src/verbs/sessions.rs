@@ -20,10 +20,19 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
     let baseline = world.store().baseline(&service.name).map_err(|error| unread(&error))?;
     let mut book = Book::of(&services);
     book.except(&service.name, known.holds_of(&service.name).flat_map(|hold| hold.except.clone()));
+    // Who was there when the gate was shut is at least as old as that.
+    let drain = known.record_of(&service.name).and_then(|record| record.drain.as_ref());
+    let began =
+        drain.filter(|drain| drain.boot_id == world.boot_id).map(|drain| world.now().mono.since(drain.began_mono));
     let reply = reply.clone();
     // A hundred thousand rows are read, sorted and told on a thread that may block.
     let told = tokio::task::spawn_blocking(move || -> Result<(), Why> {
         let mut sessions = observe::sessions(&book, &service.name, baseline.as_ref())?;
+        if let (Some(baseline), Some(since)) = (&baseline, began) {
+            for session in sessions.iter_mut().filter(|session| baseline.contains(&session.id)) {
+                session.age = session.age.not_younger_than(since);
+            }
+        }
         let orphans = sessions.iter().filter(|session| session.state == SessionState::Orphan).count() as u64;
         sessions.retain(|session| session.state != SessionState::Orphan);
         let total = sessions.len() as u64;
