@@ -32,8 +32,12 @@ const SETTLE_PACE: Span = Span(500);
 const CENSUS_LATEST: Span = Span::seconds(30);
 /// After a SYN cookie was sent, its client's answer takes a round trip and perhaps one retransmission.
 const COOKIE_GRACE: Span = Span::seconds(3);
-/// For this long after the gate was shut, an unknown connection may be the answer to a SYN cookie.
-const COOKIE_LATE: Span = Span::seconds(60);
+/// A SYN cookie is good for two periods of 64 s at most (linux/net/tcp.h, `MAX_SYNCOOKIE_AGE`): for this long after
+/// the gate was shut, an unknown connection may be the answer to one.
+const COOKIE_LIFE: Span = Span::seconds(128);
+/// A client behind a cookie whom a full queue turned away comes back after as long again as it has been connected:
+/// TCP doubles its pauses. It is taken to have connected at most this long before the gate was shut.
+const TURNED_AWAY_BEFORE: Span = Span::seconds(10);
 /// Between two attempts to destroy what does not go.
 const DESTROY_AGAIN: Span = Span::seconds(2);
 
@@ -60,6 +64,8 @@ pub enum Input {
     },
     /// A census could not be taken.
     CensusFailed(Why),
+    /// A full queue has turned away connections since the last census, whoever's.
+    TurnedAway,
     /// The kernel told that these sockets are gone.
     Closed(Vec<SessionId>),
     /// Of those we meant to end, so many had gone already.
@@ -140,6 +146,7 @@ pub struct Drain {
     learn_until: Option<Mono>,
     cookies: bool,
     cookies_at: Option<Mono>,
+    turned_away_at: Option<Mono>,
     doors: Vec<DoorProof>,
     ledger: Ledger,
     census_at: Option<Mono>,
@@ -167,6 +174,7 @@ impl Drain {
             shut_at: None,
             cookies: false,
             cookies_at: None,
+            turned_away_at: None,
             doors: Vec::new(),
             ledger,
             census_at: None,
@@ -207,6 +215,10 @@ impl Drain {
             Input::Proved(doors) if self.phase == Phase::Proving => self.proved(doors, now),
             Input::Census { seen, cost, cookies } => self.census(&seen, cost, cookies, now),
             Input::CensusFailed(why) => self.census_failed(why, now),
+            Input::TurnedAway => {
+                self.turned_away_at = Some(now);
+                Vec::new()
+            }
             Input::Closed(ids) => {
                 for id in ids {
                     self.ledger.closed(id, now);
@@ -257,7 +269,7 @@ impl Drain {
             self.cookies_at = Some(now);
         }
         let first = self.ledger.baseline().is_none();
-        let late = self.cookies && self.shut_at.is_some_and(|shut| now.since(shut) < COOKIE_LATE);
+        let late = cookies && self.shut_at.is_some_and(|shut| now.since(shut) < COOKIE_LIFE);
         let leaks = self.ledger.observe(seen, late, now);
         self.census_at = Some(now);
         self.census_cost = cost;
@@ -305,15 +317,18 @@ impl Drain {
         if waits && self.blocking() == 0 && self.empty_since.is_none() { vec![Action::TakeCensus] } else { Vec::new() }
     }
 
-    /// The grace that SYN cookies ask for in addition to the settle time.
-    const fn cookie_grace(&self) -> Span {
-        if self.cookies { COOKIE_GRACE } else { Span::ZERO }
+    /// The grace that SYN cookies ask for, from the time since when nobody is left.
+    fn cookie_grace(&self) -> Span {
+        let (Some(since), Some(shut), true) = (self.empty_since, self.shut_at, self.cookies) else { return Span::ZERO };
+        let answered = self.cookies_at.map_or(since, |at| since.max(at)) + COOKIE_GRACE;
+        let back = self.turned_away_at.map_or(answered, |at| at + at.since(shut) + TURNED_AWAY_BEFORE);
+        answered.max(back.min(shut + COOKIE_LIFE)).since(since)
     }
 
     /// When *drained* may be said, if nobody appears until then.
     fn settled_at(&self) -> Option<Mono> {
         let since = self.empty_since?;
-        let after_cookies = self.cookies_at.map_or(since, |at| since.max(at)) + self.cookie_grace();
+        let after_cookies = since + self.cookie_grace();
         let settled = (since + self.spec.settle).max(after_cookies);
         Some(self.learn_until.map_or(settled, |learnt| settled.max(learnt + self.spec.settle)))
     }

@@ -150,9 +150,27 @@ fn syn_cookies_ask_for_a_grace_of_their_own() {
     drain.step(census(&[]), Mono(10));
     assert_eq!(drain.step(census(&[]), Mono(2000)), []);
     assert!(matches!(drain.why(Mono(2000)), Why::CookieGrace { .. }));
-    assert_eq!(drain.step(census(&[9]), Mono(2500)), [], "the client behind a cookie is no leak");
+    let late = Input::Census { seen: vec![seen(9)], cost: Span(1), cookies: true };
+    assert_eq!(drain.step(late, Mono(2500)), [], "the client behind a cookie is no leak");
+    assert_eq!(drain.step(census(&[9, 8]), Mono(2600)), [Action::Leak(vec![SessionId(8)])], "no cookie came back");
     drain.step(census(&[]), Mono(4000));
     assert_eq!(drain.step(census(&[]), Mono(7500)), [Action::Confirm]);
+}
+
+#[test]
+fn a_client_behind_a_cookie_whom_a_full_queue_turned_away_comes_back() {
+    for (cookies, wait) in [(true, 6000 + 10_000), (false, 2000)] {
+        let mut drain = Drain::new(DrainSpec::default(), false, Ledger::default(), Mono(0));
+        drain.step(Input::Placed, Mono(0));
+        drain.step(Input::Shut { cookies }, Mono(0));
+        drain.step(Input::Proved(proofs(Ok(()))), Mono(0));
+        drain.step(census(&[1]), Mono(10));
+        drain.step(Input::TurnedAway, Mono(6000));
+        drain.step(census(&[]), Mono(6000));
+        drain.step(census(&[]), Mono(6500));
+        assert_eq!(drain.step(census(&[]), Mono(6000 + wait - 1)), []);
+        assert_eq!(drain.step(census(&[]), Mono(6000 + wait)), [Action::Confirm]);
+    }
 }
 
 #[test]

@@ -102,6 +102,7 @@ mod tests {
             trees: vec![],
             drain: None,
             stopped: vec![],
+            own_probes: 0,
             refused_before: 0,
         }
     }

@@ -42,11 +42,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger that goes on after a crash: `baseline` was there when the gate was shut.
+    /// A ledger that goes on after a crash: `baseline` was there when the gate was shut. Those whom the next
+    /// census does not find ended while nobody watched.
     #[must_use]
     pub fn continued(baseline: BTreeSet<SessionId>, at_start: u64) -> Self {
-        let tally = Tally { at_start, ..Tally::default() };
-        Self { baseline: Some(baseline), tally, ..Self::default() }
+        let unseen = Entry { state: SessionState::Established, excepted: false, ending: None };
+        let mut counts = Counts::default();
+        baseline.iter().for_each(|_| counts.add(unseen.state, false));
+        Self {
+            present: baseline.iter().map(|id| (*id, unseen)).collect(),
+            baseline: Some(baseline),
+            counts,
+            tally: Tally { at_start, ..Tally::default() },
+            ..Self::default()
+        }
     }
 
     /// Who was there when the gate was shut; none before the first census.
@@ -94,7 +103,7 @@ impl Ledger {
             self.ended(entry, now);
         }
         if first {
-            self.baseline = Some(self.present.keys().copied().collect());
+            self.baseline = Some(self.sessions().collect());
             self.tally.at_start = self.counts.left();
         }
         leaks
@@ -272,6 +281,15 @@ mod tests {
         assert_eq!((ledger.tally().by_themselves, ledger.tally().left), (1, 0));
         ledger.closed(SessionId(1), Mono(2));
         assert_eq!(ledger.tally().by_themselves, 1);
+    }
+
+    #[test]
+    fn who_ended_while_nobody_watched_is_counted_when_the_drain_goes_on() {
+        let mut ledger = Ledger::continued((1..=5).map(SessionId).collect(), 5);
+        ledger.closed(SessionId(1), Mono(9)); // told before the first census
+        assert!(ledger.observe(&[open(4), open(5)], false, Mono(10)).is_empty());
+        let tally = ledger.tally();
+        assert_eq!((tally.at_start, tally.by_themselves, tally.left), (5, 3, 2));
     }
 
     #[test]

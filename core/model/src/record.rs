@@ -39,6 +39,8 @@ pub struct Record {
     pub drain: Option<DrainRecord>,
     /// What we stopped.
     pub stopped: Vec<Stopped>,
+    /// Our own probes that a gate refused, which are no clients.
+    pub own_probes: u64,
     /// Refusals counted by gates that somebody has removed since.
     pub refused_before: u64,
 }

@@ -64,6 +64,8 @@ struct RecordV1 {
     trees: Vec<TreeV1>,
     drain: Option<DrainV1>,
     stopped: Vec<StoppedV1>,
+    #[serde(default)]
+    own_probes: u64,
     refused_before: u64,
 }
 
@@ -169,6 +171,7 @@ pub(crate) fn record_to(record: &Record) -> String {
                 Stopped::Tree(tree) => StoppedV1::Tree(tree_to(tree)),
             })
             .collect(),
+        own_probes: record.own_probes,
         refused_before: record.refused_before,
     })
 }
@@ -203,6 +206,7 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
                 StoppedV1::Tree(tree) => Stopped::Tree(tree_from(tree)),
             })
             .collect(),
+        own_probes: record.own_probes,
         refused_before: record.refused_before,
     })
 }

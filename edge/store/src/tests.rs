@@ -65,6 +65,7 @@ fn record() -> Record {
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],
+        own_probes: 4,
         refused_before: 17,
     }
 }

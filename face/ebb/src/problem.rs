@@ -58,6 +58,26 @@ pub enum Problem {
     Trial(#[from] ebb_trial::Error),
 }
 
+impl From<StartError> for Problem {
+    fn from(cause: StartError) -> Self {
+        let denied = match &cause {
+            StartError::Store(error) => error.is_not_permitted(),
+            StartError::Config(_) => false,
+            StartError::System { source, .. } => {
+                source.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            }
+        };
+        let (kind, help) = match &cause {
+            _ if denied => (RefusalKind::NotPermitted, Some("run it as root, for example with sudo".to_owned())),
+            StartError::Config(_) => {
+                (RefusalKind::Failed, Some("mend the file, or name another with --config".to_owned()))
+            }
+            StartError::Store(_) | StartError::System { .. } => (RefusalKind::Failed, None),
+        };
+        Self::Agent { cause: Box::new(cause), kind, help }
+    }
+}
+
 impl Problem {
     /// The reader has gone: no failure of ours, and nobody to tell.
     #[must_use]
@@ -93,7 +113,6 @@ impl Problem {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Agent { help, .. } => help.clone(),
-            Self::Trial(cause) => cause.help(),
             Self::NobodyToAsk => Some("add --yes to end them unasked, or --dry-run to see which they are".to_owned()),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
             Self::Trial(error) => error.help().map(|help| help.to_string()),
@@ -105,10 +124,14 @@ impl Problem {
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let mut why = self.to_string();
-        let source = if let Self::Trial(error) = self { error.source() } else { self.source() };
-        for cause in source.into_iter().flat_map(causes) {
-            why.push_str(": ");
-            why.push_str(&cause.to_string());
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            // An error that only passes another one on says nothing of its own.
+            if !why.ends_with(&error.to_string()) {
+                why.push_str(": ");
+                why.push_str(&error.to_string());
+            }
+            cause = error.source();
         }
         Refusal { service: None, kind: self.kind(), why, help: self.help() }
     }

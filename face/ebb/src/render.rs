@@ -63,7 +63,6 @@ impl Said {
 
     /// Whether there is nothing to write.
     #[must_use]
-    #[cfg(test)]
     pub const fn is_empty(&self) -> bool {
         self.out.is_empty() && self.talk.is_empty()
     }

@@ -23,6 +23,9 @@ pub struct Screen {
     bare: Box<dyn Write>,
     /// Size of the terminal that live lines are drawn on, if they are.
     draws_on: Option<fn() -> (usize, usize)>,
+    /// As asked for by the operator.
+    wants_json: bool,
+    /// As it is for the answer under way.
     json: bool,
     said: Said,
     view: View,
@@ -30,6 +33,8 @@ pub struct Screen {
     drawn: Vec<String>,
     /// Each answer is one page, which replaces the one before.
     paged: bool,
+    /// Silence needs no word.
+    patient: bool,
 }
 
 impl Screen {
@@ -46,19 +51,42 @@ impl Screen {
             talk: Box::new(anstream::stderr()),
             bare: Box::new(io::stderr()),
             draws_on: draws.then_some(draws_on),
+            wants_json: json,
             json,
             said: Said { quiet: quiet || json, ..Said::default() },
             view: View { zone: TimeZone::system(), now: Timestamp::now(), width },
             live: Live::new(Instant::now()),
             drawn: Vec::new(),
             paged: false,
+            patient: false,
         }
+    }
+
+    /// Whether silence needs no word, however long.
+    pub const fn patient(&mut self, patient: bool) {
+        self.patient = patient;
+    }
+
+    /// The same without JSON: for an answer that is only a part of the command's.
+    pub const fn aside(&mut self, aside: bool) {
+        self.json = self.wants_json && !aside;
+    }
+
+    /// A question, to be answered on the same line.
+    pub fn ask(&mut self, question: &str) {
+        let _ = self.talk.write_all(question.as_bytes()).and_then(|()| self.talk.flush());
     }
 
     /// Each answer from here on replaces the one before, if results go to a terminal: then the rows it has.
     pub fn page(&mut self) -> Option<usize> {
         self.paged = !self.json && self.view.width.is_some();
         self.paged.then(|| size(terminal_size::terminal_size_of(io::stdout())).1)
+    }
+
+    /// Whether programs read the answer.
+    #[must_use]
+    pub const fn is_json(&self) -> bool {
+        self.json
     }
 
     /// A new answer begins.
@@ -96,7 +124,7 @@ impl Screen {
 
     /// Progress as lines of talk, where it is not drawn.
     fn say_progress(&mut self, now: Instant) {
-        if self.draws_on.is_some() || self.said.quiet {
+        if self.draws_on.is_some() || self.said.quiet || self.patient {
             return;
         }
         for line in self.live.due(now) {
@@ -127,7 +155,7 @@ impl Screen {
         self.view.now = Timestamp::now();
         if self.draws_on.is_none() {
             self.say_progress(now);
-        } else if let Some(line) = self.live.silence(now) {
+        } else if let Some(line) = self.live.silence(now).filter(|_| !self.patient) {
             self.said.talk(&format!("{}  {line}", clock(self.view.now, &self.view)));
         }
         self.flush()?;
@@ -182,13 +210,14 @@ impl Screen {
         if let Some(help) = help {
             self.said.even_if_quiet(&common::hint(&help));
         }
-        if self.json {
+        if self.wants_json {
             for frame in [Frame::Refused(refusal), Frame::Done] {
                 if serde_json::to_writer(&mut self.said.out, &frame).is_ok() {
                     self.said.out.push(b'\n');
                 }
             }
         }
+        self.paged = false;
         self.erase();
         // Nothing is left to be done about an output that cannot be written.
         let _ = self.write();

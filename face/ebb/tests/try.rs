@@ -2,6 +2,7 @@
 //!
 //! Every trial here has a directory of its own, with a copy of the binary in it: what is left behind shows, whatever else
 //! happens on this machine.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: clippy knows only test functions")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

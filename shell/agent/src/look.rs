@@ -10,6 +10,9 @@ use ebb_systemd::{ActiveState, UnitKind, UnitName};
 
 use crate::world::{World, chain, unread};
 
+/// Processes of a unit that are asked for their unix sockets.
+const ELDEST: usize = 8;
+
 /// All services of the server as they are now, with those that are held but not found any more.
 pub(crate) async fn services(world: &World) -> Result<Vec<Service>, Why> {
     let mut sight = sight_of_kernel(world).await?;
@@ -59,6 +62,7 @@ fn kernel_sight(by_unit: bool) -> Result<Sight, Why> {
     let mut sight = Sight { ephemeral: ephemeral_ports(), ..Sight::default() };
     find_pids(&mut listeners, cgroups.as_ref());
     add_processes(&mut sight, &listeners);
+    add_unix(&mut sight, &listeners, cgroups.as_ref());
     sight.listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
     Ok(sight)
 }
@@ -91,6 +95,24 @@ fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) {
         });
         listener.pids.clone_from(pids);
     }
+}
+
+/// The unix sockets on which services with other doors listen too. They are looked for in the eldest
+/// processes of each: a service listens before it forks.
+fn add_unix(sight: &mut Sight, listeners: &[(u32, Listener)], cgroups: Option<&cgroup::Map>) {
+    let tree = cgroup::Tree::find().ok();
+    for (_, listener) in listeners {
+        let unit = listener.unit.as_deref().filter(|unit| unit.ends_with(".service"));
+        let path = listener.cgroup.and_then(|id| cgroups?.path_of(id));
+        let (Some(unit), Some(path), Some(tree)) = (unit, path, &tree) else { continue };
+        if sight.unit_of.values().any(|known| known == unit) {
+            continue;
+        }
+        let pids = tree.pids_of(path, cgroup::Depth::All).unwrap_or_default();
+        sight.unit_of.extend(pids.into_iter().take(ELDEST).map(|pid| (pid.get(), unit.to_owned())));
+    }
+    let pids: BTreeSet<u32> = sight.unit_of.keys().chain(sight.processes.keys()).copied().collect();
+    sight.unix = unix_listeners(pids.into_iter().filter_map(process::Pid::new));
 }
 
 /// The holders, and their ancestors, which may be the root of a tree.

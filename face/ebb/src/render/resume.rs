@@ -24,7 +24,8 @@ impl Resume {
 
     /// The report has told it already, with the same command that helps.
     fn told(&self, refusal: &Refusal) -> bool {
-        refusal.kind == RefusalKind::HeldByOther && refusal.service.as_ref().is_some_and(|name| self.named.contains(name))
+        refusal.kind == RefusalKind::HeldByOther
+            && refusal.service.as_ref().is_some_and(|name| self.named.contains(name))
     }
 }
 

@@ -71,7 +71,6 @@ pub(crate) fn admit(
         placed_now: held.is_none(),
         began: began.unwrap_or(now),
         units_up: units_up(service),
-        knocks: 0,
         leaks: Vec::new(),
         requester: wish.requester.clone(),
         service: service.clone(),

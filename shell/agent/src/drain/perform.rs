@@ -152,7 +152,7 @@ impl Watch<'_> {
         match knock(&knocked, None).await {
             Err(why) => proofs.extend(knocked.iter().map(|door| DoorProof { door: *door, refused: Err(why.clone()) })),
             Ok(answers) => {
-                self.tracked[index].knocks += answers.len() as u64;
+                self.tracked[index].record.own_probes += answers.len() as u64;
                 proofs.extend(knocked.iter().map(|door| proof_of(*door, &answers)));
             }
         }
@@ -184,6 +184,11 @@ impl Watch<'_> {
         let read = tokio::task::spawn_blocking(move || observe::sessions(&book, &name, Some(&baseline))).await;
         let mut sessions = read.ok().and_then(Result::ok).unwrap_or_default();
         sessions.retain(|session| session.state != SessionState::Orphan);
+        // Who was there when the gate was shut is at least as old as that.
+        let (baseline, since) = (self.tracked[index].drain.baseline(), self.tracked[index].began.mono);
+        for session in sessions.iter_mut().filter(|session| baseline.contains(&session.id)) {
+            session.age = session.age.not_younger_than(self.world.now().mono.since(since));
+        }
         sessions
     }
 

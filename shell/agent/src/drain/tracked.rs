@@ -19,8 +19,6 @@ pub(crate) struct Tracked {
     /// The hold was not there before this command: if the gate cannot be shut, it goes again.
     pub(crate) placed_now: bool,
     pub(crate) units_up: BTreeMap<String, Up>,
-    /// Our own probes, which the gate counted too.
-    pub(crate) knocks: u64,
     pub(crate) refused: Refused,
     pub(crate) leaks: Vec<Session>,
 }
@@ -61,7 +59,7 @@ impl Tracked {
     }
 
     pub(crate) fn refused(&self) -> u64 {
-        self.refused.total().saturating_sub(self.knocks)
+        self.refused.total().saturating_sub(self.record.own_probes)
     }
 
     pub(crate) fn progress(&self, now: Now) -> v1::Progress {

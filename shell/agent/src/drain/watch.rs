@@ -50,6 +50,8 @@ pub(crate) struct Watch<'a> {
     listeners: BTreeSet<u32>,
     /// Answers to SYN cookies, as read at the last two censuses.
     cookies: [u64; 2],
+    /// Connections that full queues turned away, as read at the last census.
+    turned_away: u64,
     /// When progress was said last.
     said: Mono,
     beat: Mono,
@@ -69,6 +71,7 @@ impl<'a> Watch<'a> {
             census_wanted: false,
             listeners: listening().unwrap_or_default(),
             cookies: [cookies().1; 2],
+            turned_away: turned_away(),
             said: Mono(0),
             beat: world.now().mono,
         };
@@ -203,14 +206,21 @@ impl<'a> Watch<'a> {
         let answered = cookies().1;
         let fresh = answered > self.cookies[0];
         self.cookies = [self.cookies[1], answered];
-        match counted {
-            Ok(count) => count
-                .seen
-                .into_iter()
-                .map(|(name, seen)| (name, Input::Census { seen, cost: count.cost, cookies: fresh }))
-                .collect(),
-            Err(why) => names.into_iter().map(|name| (name, Input::CensusFailed(why.clone()))).collect(),
+        let turned_away = turned_away();
+        let mut inputs: Vec<(ServiceName, Input)> = Vec::new();
+        if std::mem::replace(&mut self.turned_away, turned_away) < turned_away {
+            inputs.extend(names.iter().map(|name| (name.clone(), Input::TurnedAway)));
         }
+        match counted {
+            Ok(count) => inputs.extend(
+                count
+                    .seen
+                    .into_iter()
+                    .map(|(name, seen)| (name, Input::Census { seen, cost: count.cost, cookies: fresh })),
+            ),
+            Err(why) => inputs.extend(names.into_iter().map(|name| (name, Input::CensusFailed(why.clone())))),
+        }
+        inputs
     }
 
     async fn tick(&mut self) {
@@ -491,6 +501,11 @@ async fn next_change(changes: Option<&mut Changes>) -> Change {
 /// Inodes of the listening sockets: a new one means a new door or a restart.
 fn listening() -> Result<BTreeSet<u32>, diag::Error> {
     Ok(diag::listeners()?.iter().map(|row| row.inode).collect())
+}
+
+/// Connections that were dropped because a listener's queue was full, so far in this network namespace.
+fn turned_away() -> u64 {
+    netstat::Netstat::read().map_or(0, |counters| counters.listen_overflows)
 }
 
 /// SYN cookies sent, and answered, so far in this network namespace.

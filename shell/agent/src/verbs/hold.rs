@@ -85,6 +85,7 @@ pub(crate) fn record(known: &Known, service: &Service) -> Record {
         trees: Vec::new(),
         drain: None,
         stopped: Vec::new(),
+        own_probes: 0,
         refused_before: 0,
     });
     record.doors.extend(&service.doors);

@@ -17,7 +17,7 @@ use crate::world::{World, unread};
 pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Result<(), Why> {
     let services = look::services(world).await?;
     let known = Known::read(world)?;
-    let counts = if count { counted(&services, services.iter()).await } else { Ok(BTreeMap::new()) };
+    let counts = if count { counted(world, &services, &known, services.iter()).await } else { Ok(BTreeMap::new()) };
     let gate = converge::seen();
     for service in &services {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
@@ -55,20 +55,30 @@ impl Known {
 
 /// Counts the sessions of some services in one walk over the kernel's sockets.
 pub(crate) async fn counted(
+    world: &World,
     all: &[Service],
+    known: &Known,
     of: impl Iterator<Item = &Service>,
 ) -> Result<BTreeMap<ServiceName, Counts>, Why> {
-    let book = Book::of(all);
+    let mut book = Book::of(all);
     let names: BTreeSet<ServiceName> = of.map(|service| service.name.clone()).collect();
+    // Testers that `--except` let in are told from those who were there before the gate.
+    let mut before = BTreeMap::new();
+    for hold in known.holds.iter().filter(|hold| !hold.except.is_empty() && names.contains(&hold.service)) {
+        book.except(&hold.service, known.holds_of(&hold.service).flat_map(|hold| hold.except.clone()));
+        let baseline = world.store().baseline(&hold.service).map_err(|error| unread(&error))?;
+        before.extend(baseline.map(|baseline| (hold.service.clone(), baseline)));
+    }
     let count = tokio::task::spawn_blocking(move || observe::count(&book, &names))
         .await
         .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })??;
-    let sum = |seen: &Vec<ebb_decide::ledger::Seen>| {
+    let sum = |name: &ServiceName, seen: &Vec<ebb_decide::ledger::Seen>| {
+        let fresh = |id| before.get(name).is_some_and(|baseline| !baseline.contains(id));
         let mut counts = Counts::default();
-        seen.iter().for_each(|session| counts.add(session.state, false));
+        seen.iter().for_each(|session| counts.add(session.state, session.may_enter && fresh(&session.id)));
         counts
     };
-    Ok(count.seen.iter().map(|(name, seen)| (name.clone(), sum(seen))).collect())
+    Ok(count.seen.iter().map(|(name, seen)| (name.clone(), sum(name, seen))).collect())
 }
 
 /// A service as said.
@@ -85,7 +95,7 @@ pub(crate) fn tell(
     let state = effective::state(Seen {
         held: !holders.is_empty(),
         up: service.up,
-        left,
+        left: counts.map(|counts| counts.left() - counts.excepted),
         proven: drain.is_some_and(|drain| drain.drained_at.is_some()),
     });
     let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();

@@ -18,7 +18,7 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
     let which = Which { all: names.is_empty(), services: names, not: Vec::new() };
     let (chosen, refused) = look::which(&which, &services, held);
     refuse_all(reply, &refused).await;
-    let counts = counted(&services, chosen.iter().copied()).await;
+    let counts = counted(world, &services, &known, chosen.iter().copied()).await;
     if let Err(why) = &counts {
         reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;
     }
@@ -30,8 +30,9 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
         let drain = record.and_then(|record| record.drain.as_ref());
         let status = Status {
             gate: gate(seen.as_ref().ok(), service, held(service)),
-            refused: seen.as_ref().map_or(0, |seen| seen.refused(&service.doors))
-                + record.map_or(0, |record| record.refused_before),
+            refused: (seen.as_ref().map_or(0, |seen| seen.refused(&service.doors))
+                + record.map_or(0, |record| record.refused_before))
+            .saturating_sub(record.map_or(0, |record| record.own_probes)),
             at_start: drain.map(|drain| drain.at_start),
             began: drain.map(|drain| say::time(drain.began)),
             drained_at: drain.and_then(|drain| drain.drained_at).map(say::time),

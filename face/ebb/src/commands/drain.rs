@@ -1,0 +1,179 @@
+//! `ebb drain`
+
+use clap::{Args, ValueEnum};
+use ebb_link::Client;
+use ebb_model::Span;
+use ebb_wire::v1::{DrainRequest, Request, Then};
+
+use super::again;
+use super::ask::{Answer, Leave, ask};
+use crate::args::{WhichArgs, WishArgs};
+use crate::exit::Exit;
+use crate::problem::Problem;
+use crate::render::drain::Drain;
+use crate::screen::Screen;
+use crate::values::{duration, whole_seconds};
+
+/// How it is typed.
+pub const EXAMPLES: &str = "\
+EXAMPLES
+  ebb drain nginx --dry-run
+      what would be done, and who is connected now
+  ebb drain nginx
+      refuse new connections, wait until the last session has ended, stop nginx
+  ebb drain nginx --deadline 30m
+      wait for half an hour at most, then say who is left; exit code 3
+  ebb drain postgresql --deadline 2h --then end --reason \"kernel upgrade\"
+      after two hours end who is left, and stop it
+  ebb drain nginx --no-stop --except 10.0.0.0/8
+      leave it running, and let 10.0.0.0/8 in to test it
+  ebb drain --all --not ssh
+      everything but ssh, side by side
+
+Ctrl-C stops only the watching: hold and gate stay, and `ebb drain` again goes on.";
+
+/// `ebb drain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Which services.
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Stop waiting after this time, as in 30m or 2h [default: none]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Span>,
+    /// What happens at the deadline
+    #[arg(long, value_enum, value_name = "WHAT", requires = "deadline")]
+    then: Option<AtDeadline>,
+    /// Leave the service running, drained and held
+    #[arg(long)]
+    no_stop: bool,
+    /// The hold.
+    #[command(flatten)]
+    wish: WishArgs,
+    /// Print what would be done and who is connected; wins over every other flag
+    #[arg(long)]
+    dry_run: bool,
+    /// For how long nobody may be left before it counts as drained
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s", hide_short_help = true)]
+    settle: Span,
+    /// With --then end: time between the goodbye and the end
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s", hide_short_help = true)]
+    grace: Span,
+    /// How long UDP flows are learnt before others are refused
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s", hide_short_help = true)]
+    udp_learn: Span,
+}
+
+/// What happens at a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AtDeadline {
+    /// Stop waiting, say who is left; the gate stays shut
+    Ask,
+    /// End who is left: a goodbye, a grace, then a reset
+    End,
+    /// Reset who is left at once
+    Cut,
+}
+
+impl From<AtDeadline> for Then {
+    fn from(then: AtDeadline) -> Self {
+        match then {
+            AtDeadline::Ask => Self::Ask,
+            AtDeadline::End => Self::End,
+            AtDeadline::Cut => Self::Cut,
+        }
+    }
+}
+
+impl DrainArgs {
+    fn request(&self) -> DrainRequest {
+        DrainRequest {
+            which: self.which.which(),
+            wish: self.wish.wish(),
+            deadline_seconds: self.deadline.map(whole_seconds),
+            then: self.then.map(Then::from).unwrap_or_default(),
+            stop: !self.no_stop,
+            settle_ms: self.settle.0,
+            grace_ms: self.grace.0,
+            learn_seconds: whole_seconds(self.udp_learn),
+            dry_run: self.dry_run,
+        }
+    }
+
+    /// What Ctrl-C leaves behind, and how to go on.
+    fn left(&self) -> String {
+        let requester = &self.wish.as_whom.requester;
+        format!(
+            "\nNobody watches any more. Hold and gate stay: new connections are refused, and nothing is stopped.\n  \
+             to watch again: {}\n  to see it:      {}\n  to undo:        {}",
+            again("drain", &self.which, requester),
+            if self.which.all { "ebb status".to_owned() } else { again("status", &self.which, "") },
+            again("resume", &self.which, requester)
+        )
+    }
+}
+
+/// Asks and shows, until it is over or the operator leaves.
+///
+/// # Errors
+/// [`Problem`]
+pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
+    match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await? {
+        Answer::Whole(exit) => Ok(exit),
+        Answer::Left => {
+            screen.say(&args.left());
+            screen.result(b"")?;
+            Ok(Exit::Detached)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command, Verb};
+    use clap::Parser;
+
+    fn args(line: &str) -> DrainArgs {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Verb(Verb::Drain(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_wait_for_ever_and_stop() {
+        let request = args("ebb drain nginx").request();
+        assert_eq!(request.deadline_seconds, None);
+        assert_eq!((request.stop, request.then, request.dry_run), (true, Then::Ask, false));
+        assert_eq!((request.settle_ms, request.grace_ms, request.learn_seconds), (2000, 5000, 30));
+        assert_eq!((request.wish.requester.as_str(), request.wish.reason.as_str()), ("operator", ""));
+    }
+
+    #[test]
+    fn each_flag_reaches_the_request() {
+        let request = args(
+            "ebb drain nginx ssh --deadline 1h30m --then cut --no-stop --reason upgrade --as deploy --for 2d --except \
+             10.0.0.0/8 --except ::1 --dry-run --settle 500ms",
+        )
+        .request();
+        assert_eq!(request.which.services, ["nginx", "ssh"]);
+        assert_eq!((request.deadline_seconds, request.then), (Some(5400), Then::Cut));
+        assert_eq!((request.stop, request.dry_run, request.settle_ms), (false, true, 500));
+        assert_eq!(request.wish.for_seconds, Some(172_800));
+        assert_eq!(request.wish.except, ["10.0.0.0/8", "::1"]);
+        assert_eq!((request.wish.requester.as_str(), request.wish.reason.as_str()), ("deploy", "upgrade"));
+    }
+
+    #[test]
+    fn leaving_says_what_stays_and_how_to_go_on() {
+        let text = args("ebb drain nginx --as deploy").left();
+        assert!(text.contains("Hold and gate stay"));
+        assert!(text.ends_with(
+            "  to watch again: ebb drain nginx --as deploy\n  to see it:      ebb status nginx\n  to undo:        ebb \
+             resume nginx --as deploy"
+        ));
+        assert!(args("ebb drain --all").left().contains("to see it:      ebb status\n"));
+    }
+}

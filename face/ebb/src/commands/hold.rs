@@ -1,0 +1,45 @@
+//! `ebb hold`
+
+use clap::Args;
+use ebb_link::Client;
+use ebb_wire::v1::{HoldRequest, Request};
+
+use super::ask::look;
+use crate::args::{WhichArgs, WishArgs};
+use crate::exit::Exit;
+use crate::problem::Problem;
+use crate::render::hold::Hold;
+use crate::screen::Screen;
+
+/// How it is typed.
+pub const EXAMPLES: &str = "\
+EXAMPLES
+  ebb hold nginx --reason \"disk is failing\"
+      refuse new connections from now on, also after a reboot
+  ebb hold nginx --as health --for 2h
+      in the name of a health check, meant for two hours
+  ebb hold nginx --except 192.0.2.7
+      let only one tester in";
+
+/// `ebb hold`
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// Which services.
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The hold.
+    #[command(flatten)]
+    wish: WishArgs,
+    /// Print what would be done; wins over every other flag
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Asks and shows.
+///
+/// # Errors
+/// [`Problem`]
+pub async fn run(args: &HoldArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    let request = HoldRequest { which: args.which.which(), wish: args.wish.wish(), dry_run: args.dry_run };
+    look(client, Request::Hold(request), &mut Hold { dry_run: args.dry_run }, screen).await
+}
