@@ -4,7 +4,7 @@ mod common;
 
 use ebb_lab::ebb::{ebb, watch};
 use ebb_lab::load::{Echoes, Knocks};
-use ebb_lab::{Host, Lab, Output, roles};
+use ebb_lab::{Client, Host, Lab, Output, Result, Server, roles};
 use ebb_wire::v1::{Gate, Outcome as Came};
 
 use common::{LATE, Outcome, SOON};
@@ -68,31 +68,40 @@ fn nginx_lets_everyone_finish_and_comes_back() -> Outcome {
     assert!(proof.doors.len() == 2 && proof.doors.iter().all(|door| door.refused), "{proof:?}");
     assert!(proof.censuses >= 2 && proof.empty_for_seconds >= 2.0, "{proof:?}");
 
+    nginx_is_held_and_resumed(&a, &c)?;
+    the_journal_has_it(&a)?;
+    Ok(())
+}
+
+fn nginx_is_held_and_resumed(a: &Server, c: &Client) -> Result<()> {
     assert_eq!(a.exec(&["systemctl", "is-active", "nginx"])?.stdout, "inactive\n");
     assert_eq!(a.sh("systemctl --failed --no-legend")?.stdout, "", "not failed");
-    let status = ebb(&a, &["status", "nginx"])?;
+    let status = ebb(a, &["status", "nginx"])?;
     let seen = status.statuses()[0];
     assert_eq!((seen.gate, seen.service.state.as_str()), (Gate::Shut, "stopped"), "{seen:?}");
     assert!(seen.stopped_by_us && seen.drained_at.is_some() && seen.watched_by_pid.is_none(), "{seen:?}");
     assert_eq!(seen.service.holders.len(), 1);
-    let again = ebb(&a, &["drain", "nginx"])?;
+    let again = ebb(a, &["drain", "nginx"])?;
     assert_eq!(again.code, Some(0));
     assert!(again.notes().iter().any(|note| note.contains("already")), "{again:?}");
 
-    let resumed = ebb(&a, &["resume", "nginx"])?;
+    let resumed = ebb(a, &["resume", "nginx"])?;
     let report = resumed.resumes()[0];
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert!(report.started && report.open && report.verified.len() == 2 && report.remaining.is_empty(), "{report:?}");
     assert_eq!(c.check(&["curl", "-sS", "--max-time", "5", &a.url("/")])?, "ok a\n");
     assert_eq!(a.exec(&["systemctl", "is-active", "nginx"])?.stdout, "active\n");
     assert!(!a.check(&["nft", "list", "tables"])?.contains("ebb"), "the table goes with the last hold");
-    assert!(ebb(&a, &["status"])?.statuses().is_empty());
-    let nothing = ebb(&a, &["resume", "nginx"])?;
+    assert!(ebb(a, &["status"])?.statuses().is_empty());
+    let nothing = ebb(a, &["resume", "nginx"])?;
     assert_eq!(nothing.code, Some(0));
     assert!(nothing.notes().iter().any(|note| note.contains("nothing to do")), "{nothing:?}");
+    Ok(())
+}
 
-    // Every event is in the journal too, under the unit, with its id.
-    let history = ebb(&a, &["events"])?;
+/// Every event is in the journal too, under the unit, with its id.
+fn the_journal_has_it(a: &Server) -> Result<()> {
+    let history = ebb(a, &["events"])?;
     let names = history.event_names();
     let expected = ["HoldPlaced", "DrainBegan", "GateShut", "GateProven", "Drained", "ServiceStopped"];
     assert_eq!(names[..expected.len()], expected, "{names:?}");
@@ -119,7 +128,8 @@ fn haproxy_moves_on_and_is_drained_itself() -> Outcome {
     roles::haproxy(&p, &[n1.v4(), n2.v4()])?;
 
     // A new connection for each request, and some that are kept.
-    let each = format!("for i in $(seq 400); do curl -sS --max-time 10 {} || echo FAILED; sleep 0.02; done", p.url("/"));
+    let each =
+        format!("for i in $(seq 400); do curl -sS --max-time 10 {} || echo FAILED; sleep 0.02; done", p.url("/"));
     let loop_of_new = c.spawn(&["sh", "-c", &each])?;
     let kept = c.spawn(&["wrk", "-t1", "-c8", "-d12s", "--timeout", "10s", &p.url("/")])?;
     // HAProxy keeps an idle connection to a server that is down for as long as that lets it.
