@@ -38,7 +38,7 @@ fn ssh_sessions_live_on_and_are_named_at_the_deadline() -> Outcome {
     assert!(newcomer.code == Some(255) && newcomer.stderr.contains("refused"), "{newcomer:?}");
     session.write(b"one\n");
     session.wait_for("got one", SOON)?;
-    let sessions = ebb(&a, &["sessions", "ssh"])?;
+    let sessions = ebb(&a, &["sessions", "ssh", "--limit", "10"])?;
     assert!(format!("{sessions:?}").contains("process: Some(\"sshd\")"), "{sessions:?}");
     let status = ebb(&a, &["status", "ssh"])?;
     let seen = status.statuses()[0];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::layout::{Class, EXCEPT, OPEN, PROBE, UDP_PORTS};
+use super::layout::{Class, EXCEPT, FLOW, OPEN, PROBE, SetNames, TOKENS, UDP_PORTS};
 use super::{Door, Except, Proto, Reach, Rules};
 
 /// The key of an element; `to` is the upper bound in a set of boxes. Parts are padded to 4 bytes.
@@ -41,6 +41,12 @@ impl Placed {
         for door in &rules.learn {
             placed.put_door(Class::Learn, door);
         }
+        for door in &rules.mptcp {
+            placed.put_spots(Class::Join, door);
+        }
+        for token in &rules.tokens {
+            placed.put(TOKENS, plain(token.to_be_bytes().to_vec()), None);
+        }
         for (address, port) in &rules.open {
             placed.put(family_of(OPEN, *address), address_key(*address, *port), None);
         }
@@ -59,12 +65,30 @@ impl Placed {
     }
 
     fn put_door(&mut self, class: Class, door: &Door) {
-        for (set, key, owner) in spots(class, door) {
-            self.put(set, key, owner);
+        self.put_spots(class, door);
+        if door.proto == Proto::Udp {
+            self.put_spots(Class::Out, door);
         }
         if door.proto != Proto::Tcp {
             self.put(UDP_PORTS, plain(door.port.to_be_bytes().to_vec()), None);
         }
+    }
+
+    fn put_spots(&mut self, class: Class, door: &Door) {
+        for (set, key, owner) in spots(class, door) {
+            self.put(set, key, owner);
+        }
+    }
+
+    /// The sets that a table with these elements needs.
+    pub fn sets(&self) -> SetNames {
+        let mut names: SetNames = self.0.keys().copied().collect();
+        for (index, name) in Class::Out.sets().into_iter().enumerate() {
+            if names.contains(name) {
+                names.insert(FLOW[index % 2]);
+            }
+        }
+        names
     }
 
     /// Elements that `other` lacks, or has with another comment.
@@ -94,7 +118,13 @@ impl Placed {
     pub fn rules(&self) -> Rules {
         let mut rules = Rules::default();
         for class in Class::ALL {
-            let doors = if class == Class::Learn { &mut rules.learn } else { &mut rules.shut };
+            let doors = match class {
+                Class::Tcp | Class::Udp | Class::Quic => &mut rules.shut,
+                Class::Learn => &mut rules.learn,
+                Class::Join => &mut rules.mptcp,
+                // They follow from the others.
+                Class::Out => continue,
+            };
             for set in class.sets() {
                 doors.extend(self.elements(set).flat_map(|(key, owners)| doors_of(class, set, key, owners)));
             }
@@ -105,6 +135,8 @@ impl Placed {
         for set in EXCEPT {
             rules.except.extend(self.elements(set).flat_map(|(key, owners)| excepts_of(key, owners)));
         }
+        let tokens = self.elements(TOKENS).filter_map(|(key, _)| key.from.first_chunk());
+        rules.tokens = tokens.map(|token| u32::from_be_bytes(*token)).collect();
         let mark = self.elements(PROBE).next().and_then(|(key, _)| key.from.first_chunk());
         rules.probe_mark = mark.map_or(0, |mark| u32::from_ne_bytes(*mark));
         rules
@@ -138,7 +170,11 @@ pub(super) fn class(proto: Proto) -> Class {
 }
 
 fn doors_of(class: Class, set: &str, key: &Key, owners: &Owners) -> Vec<Door> {
-    let proto = PROTOS.iter().find(|p| p.2 == class).map_or(Proto::Udp, |p| p.1);
+    let proto = match class {
+        Class::Tcp | Class::Join => Proto::Tcp,
+        Class::Udp | Class::Learn | Class::Out => Proto::Udp,
+        Class::Quic => Proto::Quic,
+    };
     let slot = class.sets().iter().position(|name| *name == set);
     let reaches: Vec<(Reach, u16)> = match slot {
         Some(0 | 1) => {

@@ -3,10 +3,12 @@
 use crate::netlink::{Attributes, Request};
 
 /// One expression of a rule: its name and its attributes, in the form in which the kernel lists them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expr {
     pub name: &'static str,
     pub data: Vec<u8>,
+    /// The set that it looks into or the chain that it jumps to.
+    pub refers: Option<&'static str>,
 }
 
 /// Where a rule continues.
@@ -26,7 +28,11 @@ impl Expr {
     fn new(name: &'static str, fill: impl FnOnce(&mut Request)) -> Self {
         let mut request = Request::new(0, 0);
         fill(&mut request);
-        Self { name, data: request.body().to_vec() }
+        Self { name, data: request.body().to_vec(), refers: None }
+    }
+
+    fn to(self, refers: &'static str) -> Self {
+        Self { refers: Some(refers), ..self }
     }
 
     /// Whether the kernel's listing is this expression: each attribute of ours as it is, and no other but zeroes
@@ -115,17 +121,19 @@ pub(super) fn is(value: &[u8]) -> Expr {
 }
 
 /// Ends the rule unless the key that begins at register word 0 is in the set; counts at the element.
-pub(super) fn is_in(set: &str) -> Expr {
-    Expr::new("lookup", |r| {
+pub(super) fn is_in(set: &'static str) -> Expr {
+    let lookup = Expr::new("lookup", |r| {
         r.attr_str(1, set).attr_be32(2, register(0)).attr_be32(5, 0);
-    })
+    });
+    lookup.to(set)
 }
 
 /// Puts the key that begins at register word 0 into the set, or renews it there.
-pub(super) fn renew_in(set: &str) -> Expr {
-    Expr::new("dynset", |r| {
+pub(super) fn renew_in(set: &'static str) -> Expr {
+    let renew = Expr::new("dynset", |r| {
         r.attr_str(1, set).attr_be32(3, 1).attr_be32(4, register(0));
-    })
+    });
+    renew.to(set)
 }
 
 /// `reject with tcp reset`.
@@ -148,7 +156,7 @@ pub(super) fn verdict(verdict: Verdict) -> Expr {
         Verdict::Return => (-5i32, None),
         Verdict::Jump(chain) => (-3, Some(chain)),
     };
-    Expr::new("immediate", |r| {
+    let immediate = Expr::new("immediate", |r| {
         r.attr_be32(1, 0);
         r.nest(2, |r| {
             r.nest(DATA_VERDICT, |r| {
@@ -158,5 +166,6 @@ pub(super) fn verdict(verdict: Verdict) -> Expr {
                 }
             });
         });
-    })
+    });
+    Expr { refers: chain, ..immediate }
 }

@@ -1,17 +1,19 @@
 //! The table as data: its sets, chains and rules. Written to the kernel as it stands, and compared with what it lists.
+//!
+//! A table has only the sets that it needs, and only the rules that look into them: which sets there are says all of its
+//! layout. It grows when a set more is needed, and never shrinks until it goes.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::FLOW_TIMEOUT;
 use super::expr::{self, Expr, Verdict};
 
-/// To be raised with every change to this file that an older table must not keep.
-const SCHEMA: u32 = 1;
 /// Base chains come before the usual filters (0), so that our reset is the answer, and after destination NAT (-100).
 const PRIORITY: i32 = -10;
 /// Bound of the learnt flows, and so of their memory (roughly 100 bytes each, only when used).
 const FLOWS_MAX: u32 = 262_144;
-/// The operation that an older kernel may refuse; see [`Layout::new`].
+/// The operation that an older kernel may refuse.
 pub(super) const MPTCP_RULE: &str = "add the rule for more paths of MPTCP connections";
 
 const MPTCP_COMMENT: &str = "one more path of an MPTCP connection";
@@ -27,13 +29,15 @@ pub(super) enum Part {
     Proto,
     Port,
     Mark,
+    /// Of an MPTCP connection, as it is on the wire.
+    Token,
 }
 
 impl Part {
     /// Bytes.
     pub fn length(self) -> u32 {
         match self {
-            Self::Addr4 | Self::Mark => 4,
+            Self::Addr4 | Self::Mark | Self::Token => 4,
             Self::Addr6 => 16,
             Self::Proto => 1,
             Self::Port => 2,
@@ -47,7 +51,7 @@ impl Part {
             Self::Addr6 => 8,
             Self::Proto => 12,
             Self::Port => 13,
-            Self::Mark => 19,
+            Self::Mark | Self::Token => 19,
         }
     }
 }
@@ -112,10 +116,14 @@ pub(super) enum Class {
     Udp,
     Quic,
     Learn,
+    /// Shut TCP doors where more paths of an MPTCP connection pass.
+    Join,
+    /// UDP doors, shut or learning: whom the service itself sends to is a partner of its.
+    Out,
 }
 
 impl Class {
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::Quic, Self::Learn];
+    pub const ALL: [Self; 6] = [Self::Tcp, Self::Udp, Self::Quic, Self::Learn, Self::Join, Self::Out];
 
     /// Every address, one address, one forwarded address: each for IPv4 and IPv6.
     pub fn sets(self) -> [&'static str; 6] {
@@ -124,11 +132,16 @@ impl Class {
             Self::Udp => ["udp_any4", "udp_any6", "udp_addr4", "udp_addr6", "udp_fwd4", "udp_fwd6"],
             Self::Quic => ["quic_any4", "quic_any6", "quic_addr4", "quic_addr6", "quic_fwd4", "quic_fwd6"],
             Self::Learn => ["learn_any4", "learn_any6", "learn_addr4", "learn_addr6", "learn_fwd4", "learn_fwd6"],
+            Self::Join => ["join_any4", "join_any6", "join_addr4", "join_addr6", "join_fwd4", "join_fwd6"],
+            Self::Out => ["out_any4", "out_any6", "out_addr4", "out_addr6", "out_fwd4", "out_fwd6"],
         }
     }
 
     fn kind(self) -> SetKind {
-        if self == Self::Learn { SetKind::Plain } else { SetKind::Counting }
+        match self {
+            Self::Tcp | Self::Udp | Self::Quic => SetKind::Counting,
+            Self::Learn | Self::Join | Self::Out => SetKind::Plain,
+        }
     }
 }
 
@@ -136,8 +149,13 @@ pub(super) const OPEN: [&str; 2] = ["open4", "open6"];
 pub(super) const EXCEPT: [&str; 2] = ["except4", "except6"];
 pub(super) const FLOW: [&str; 2] = ["flow4", "flow6"];
 pub(super) const PROBE: &str = "probe";
+/// Tokens of the MPTCP connections that may get more paths.
+pub(super) const TOKENS: &str = "tokens";
 /// All ports of UDP doors: packets to others cost one look-up.
 pub(super) const UDP_PORTS: &str = "udp_ports";
+
+/// Names of sets.
+pub(super) type SetNames = BTreeSet<&'static str>;
 
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -153,7 +171,7 @@ impl Chain {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     /// Printed by `nft list`, and part of the comparison.
     pub comment: String,
@@ -168,6 +186,15 @@ impl Rule {
         }
         format!("add rule {:?} to chain {chain}", self.comment).into()
     }
+
+    /// Whether it refuses, learns or jumps: a chain of nothing but ways out is of no use.
+    fn acts(&self) -> bool {
+        self.exprs.iter().any(|expr| match expr.name {
+            "reject" | "dynset" => true,
+            "immediate" => expr.refers.is_some(),
+            _ => false,
+        })
+    }
 }
 
 /// The whole table but its elements.
@@ -178,28 +205,49 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// `mptcp`: with the rule that lets more paths of an existing MPTCP connection in.
-    pub fn new(mptcp: bool) -> Self {
-        let rule = |chain, hook, rules| Chain { name: chain, hook, rules };
-        Self {
-            sets: sets(),
-            chains: vec![
-                rule("gate_quic", None, refusals(Class::Quic, &expr::unreachable())),
-                rule("gate_quic_forward", None, forward_refusals(Class::Quic, &expr::unreachable())),
-                rule("gate_tcp", None, tcp_rules(mptcp)),
-                rule("gate_udp", None, udp_rules()),
-                rule("gate_tcp_forward", None, tcp_forward_rules(mptcp)),
-                rule("gate_udp_forward", None, udp_forward_rules()),
-                rule("input", Some(1), base_rules("gate_tcp", "gate_udp", mptcp)),
-                rule("forward", Some(2), base_rules("gate_tcp_forward", "gate_udp_forward", mptcp)),
-                rule("output", Some(3), output_rules(mptcp)),
-            ],
+    /// The table with these sets: of all rules those that refer to nothing else.
+    pub fn of(names: &SetNames) -> Self {
+        let mut there = names.clone();
+        let mut kept = Vec::new();
+        for mut chain in chains() {
+            chain.rules.retain(|rule| rule.exprs.iter().filter_map(|expr| expr.refers).all(|name| there.contains(name)));
+            if chain.rules.iter().any(Rule::acts) {
+                there.insert(chain.name);
+                kept.push(chain);
+            }
         }
+        Self { sets: sets().into_iter().filter(|set| names.contains(set.name)).collect(), chains: kept }
+    }
+
+    /// All sets that there can be; `mptcp`: with those for more paths of MPTCP connections.
+    pub fn all_sets(mptcp: bool) -> SetNames {
+        let join = Class::Join.sets();
+        let all = sets().into_iter().map(|set| set.name);
+        all.filter(|name| mptcp || !(*name == TOKENS || join.contains(name))).collect()
     }
 }
 
+/// Those that are jumped to come first.
+fn chains() -> Vec<Chain> {
+    let chain = |name, rules| Chain { name, hook: None, rules };
+    let base = |name, hook, rules| Chain { name, hook: Some(hook), rules };
+    vec![
+        chain("gate_quic", refusals(Class::Quic, &expr::unreachable())),
+        chain("gate_quic_forward", forward_refusals(Class::Quic, &expr::unreachable())),
+        chain("gate_tcp", tcp_rules()),
+        chain("gate_udp", udp_rules()),
+        chain("gate_tcp_forward", tcp_forward_rules()),
+        chain("gate_udp_forward", udp_forward_rules()),
+        chain("sent_udp", sent_rules()),
+        chain("sent_udp_forward", sent_forward_rules()),
+        base("input", 1, base_rules("sent_udp_forward", "gate_tcp", "gate_udp")),
+        base("forward", 2, base_rules("sent_udp_forward", "gate_tcp_forward", "gate_udp_forward")),
+        base("output", 3, output_rules()),
+    ]
+}
+
 fn sets() -> Vec<Set> {
-    use Part::{Addr4, Addr6, Mark, Port, Proto};
+    use Part::{Addr4, Addr6, Mark, Port, Proto, Token};
     let set = |name, key, kind| Set { name, key, kind };
     let mut sets = Vec::new();
     for class in Class::ALL {
@@ -216,6 +264,7 @@ fn sets() -> Vec<Set> {
     sets.push(set(FLOW[1], &[Addr6, Port, Addr6, Port], SetKind::Flows));
     sets.push(set(PROBE, &[Mark], SetKind::Plain));
     sets.push(set(UDP_PORTS, &[Port], SetKind::Plain));
+    sets.push(set(TOKENS, &[Token], SetKind::Plain));
     sets
 }
 
@@ -254,28 +303,54 @@ impl Family {
         vec![expr::network(self.destination, self.length, 0), expr::transport(2, 2, self.words())]
     }
 
+    fn source_and_port(&self) -> Vec<Expr> {
+        vec![expr::network(self.source, self.length, 0), expr::transport(0, 2, self.words())]
+    }
+
+    /// The key of the flow to which a packet belongs that comes in.
     fn flow(&self) -> Vec<Expr> {
+        self.flow_from((self.source, 0), (self.destination, 2))
+    }
+
+    /// The same of one that goes out.
+    fn flow_out(&self) -> Vec<Expr> {
+        self.flow_from((self.destination, 2), (self.source, 0))
+    }
+
+    /// Peer and door, each as offset of the address and of the port.
+    fn flow_from(&self, peer: (u32, u32), door: (u32, u32)) -> Vec<Expr> {
         vec![
-            expr::network(self.source, self.length, 0),
-            expr::transport(0, 2, self.words()),
-            expr::network(self.destination, self.length, self.words() + 1),
-            expr::transport(2, 2, 2 * self.words() + 1),
+            expr::network(peer.0, self.length, 0),
+            expr::transport(peer.1, 2, self.words()),
+            expr::network(door.0, self.length, self.words() + 1),
+            expr::transport(door.1, 2, 2 * self.words() + 1),
         ]
     }
 
     fn except(&self) -> Vec<Expr> {
+        self.except_from(self.source, (self.destination, 2))
+    }
+
+    fn except_out(&self) -> Vec<Expr> {
+        self.except_from(self.destination, (self.source, 0))
+    }
+
+    fn except_from(&self, peer: u32, door: (u32, u32)) -> Vec<Expr> {
         vec![
             expr::l4proto(0),
-            expr::network(self.source, self.length, 1),
-            expr::network(self.destination, self.length, self.words() + 1),
-            expr::transport(2, 2, 2 * self.words() + 1),
+            expr::network(peer, self.length, 1),
+            expr::network(door.0, self.length, self.words() + 1),
+            expr::transport(door.1, 2, 2 * self.words() + 1),
         ]
     }
 }
 
+/// What a rule compares with a set: the fields of a packet, in the registers from word 0 on.
+type Fields = fn(&Family) -> Vec<Expr>;
+
 /// One rule for each family: key in the set of that family, then `action`.
-fn each_family(comment: &str, sets: [&str; 2], key: fn(&Family) -> Vec<Expr>, action: &[Expr]) -> Vec<Rule> {
-    let one = |(family, set): (&Family, &str)| {
+fn each_family(comment: &str, sets: [&'static str; 2], key: Fields, action: &[Expr]) -> Vec<Rule> {
+    let one = |(family, set): (&Family, &'static str)| {
         rule(comment, [family.only(), key(family), vec![expr::is_in(set)], action.to_vec()])
     };
     FAMILIES.iter().zip(sets).map(one).collect()
@@ -285,6 +360,10 @@ fn port(_: &Family) -> Vec<Expr> {
     vec![expr::transport(2, 2, 0)]
 }
 
+fn source_port(_: &Family) -> Vec<Expr> {
+    vec![expr::transport(0, 2, 0)]
+}
+
 /// A SYN without ACK, FIN, RST: what begins a connection, with or without data (Fast Open) and ECN bits.
 fn begins() -> Vec<Expr> {
     const FIN_SYN_RST_ACK: u8 = 0x17;
@@ -292,36 +371,43 @@ fn begins() -> Vec<Expr> {
     vec![expr::l4proto(0), expr::is(&[TCP]), expr::transport(13, 1, 0), expr::and(&[FIN_SYN_RST_ACK]), expr::is(&[SYN])]
 }
 
-fn at_udp_ports() -> Vec<Expr> {
-    vec![expr::l4proto(0), expr::is(&[UDP]), expr::transport(2, 2, 0), expr::is_in(UDP_PORTS)]
+/// `end`: offset of the port in the header, 0 = from it, 2 = to it.
+fn at_udp_ports(end: u32) -> Vec<Expr> {
+    vec![expr::l4proto(0), expr::is(&[UDP]), expr::transport(end, 2, 0), expr::is_in(UDP_PORTS)]
 }
 
-/// The first rule's comment tells which layout this is.
-pub(super) fn signature(mptcp: bool) -> String {
-    format!("schema {SCHEMA}{}: new TCP connections", if mptcp { "" } else { " without mptcp" })
-}
-
-fn base_rules(tcp: &'static str, udp: &'static str, mptcp: bool) -> Vec<Rule> {
+fn base_rules(sent: &'static str, tcp: &'static str, udp: &'static str) -> Vec<Rule> {
     vec![
-        rule(&signature(mptcp), [begins(), then(Verdict::Jump(tcp))]),
-        rule("UDP at the ports we know", [at_udp_ports(), then(Verdict::Jump(udp))]),
+        rule("UDP from the ports we know", [at_udp_ports(0), then(Verdict::Jump(sent))]),
+        rule("new TCP connections", [begins(), then(Verdict::Jump(tcp))]),
+        rule("UDP at the ports we know", [at_udp_ports(2), then(Verdict::Jump(udp))]),
     ]
 }
 
 /// Own probes of a forwarded door carry their mark here; a mark on forwarded packets is somebody else's.
-fn output_rules(mptcp: bool) -> Vec<Rule> {
+fn output_rules() -> Vec<Rule> {
     let probe = || vec![expr::mark(), expr::is_in(PROBE)];
-    let mut rules = base_rules("gate_tcp_forward", "gate_udp_forward", mptcp);
-    rules.insert(1, rule("own probe", [at_udp_ports(), probe(), then(Verdict::Return)]));
-    rules.insert(0, rule("own probe", [begins(), probe(), then(Verdict::Return)]));
+    let mut rules = base_rules("sent_udp", "gate_tcp_forward", "gate_udp_forward");
+    rules.insert(2, rule("own probe", [at_udp_ports(2), probe(), then(Verdict::Return)]));
+    rules.insert(1, rule("own probe", [begins(), probe(), then(Verdict::Return)]));
     rules
 }
 
-fn mptcp_rule(mptcp: bool) -> Option<Rule> {
+/// One more path of an MPTCP connection that exists is no newcomer. It says so by an option that a stranger can send as
+/// well, and the kernel takes a SYN for plain TCP whose option has another length, comes with a second MPTCP option or
+/// after the end of the options: all that an expression does not see. So the option must be whole and its token one
+/// that we know.
+fn join_rules(first: usize, key: Fields) -> Vec<Rule> {
     const MPTCP: u8 = 30;
+    const LENGTH_OF_SYN: u8 = 12;
     const MP_JOIN: u8 = 0x10;
-    let join = vec![expr::tcp_option(MPTCP, 2, 1), expr::and(&[0xf0]), expr::is(&[MP_JOIN])];
-    mptcp.then(|| rule(MPTCP_COMMENT, [join, then(Verdict::Return)]))
+    let one = |(family, set): (&Family, &'static str)| {
+        let join = [expr::tcp_option(MPTCP, 1, 2), expr::and(&[0xff, 0xf0]), expr::is(&[LENGTH_OF_SYN, MP_JOIN])];
+        let known = [expr::tcp_option(MPTCP, 4, 4), expr::is_in(TOKENS)];
+        let at_door = [key(family), vec![expr::is_in(set)]].concat();
+        rule(MPTCP_COMMENT, [family.only(), join.into(), known.into(), at_door, then(Verdict::Return)])
+    };
+    FAMILIES.iter().zip(pick(Class::Join, first)).map(one).collect()
 }
 
 fn probe_rule() -> Rule {
@@ -334,38 +420,42 @@ fn pick(class: Class, first: usize) -> [&'static str; 2] {
     [class.sets()[first], class.sets()[first + 1]]
 }
 
-fn except_rules() -> Vec<Rule> {
-    each_family("may come in", EXCEPT, Family::except, &then(Verdict::Return))
+fn except_rules(key: Fields) -> Vec<Rule> {
+    each_family("may come in", EXCEPT, key, &then(Verdict::Return))
 }
 
-fn open_rules() -> Vec<Rule> {
-    each_family("listener of others", OPEN, Family::destination_and_port, &then(Verdict::Return))
+fn open_rules(key: Fields) -> Vec<Rule> {
+    each_family("listener of others", OPEN, key, &then(Verdict::Return))
 }
 
-/// One address, then listeners of others, then every address.
+/// Refusals at the doors of kind `first` (as in [`Class::sets`]).
+fn shut_rules(class: Class, first: usize, key: Fields, action: &Expr) -> Vec<Rule> {
+    let mut rules = if class == Class::Tcp { join_rules(first, key) } else { Vec::new() };
+    rules.extend(each_family("shut", pick(class, first), key, std::slice::from_ref(action)));
+    rules
+}
+
+/// One address, then listeners of others, then every address: as the kernel chooses among listeners.
 fn refusals(class: Class, action: &Expr) -> Vec<Rule> {
-    let action = std::slice::from_ref(action);
-    let mut rules = each_family("shut", pick(class, 2), Family::destination_and_port, action);
-    rules.extend(open_rules());
-    rules.extend(each_family("shut", pick(class, 0), port, action));
+    let mut rules = shut_rules(class, 2, Family::destination_and_port, action);
+    rules.extend(open_rules(Family::destination_and_port));
+    rules.extend(shut_rules(class, 0, port, action));
     rules
 }
 
 fn forward_refusals(class: Class, action: &Expr) -> Vec<Rule> {
-    each_family("shut", pick(class, 4), Family::destination_and_port, std::slice::from_ref(action))
+    shut_rules(class, 4, Family::destination_and_port, action)
 }
 
-fn tcp_rules(mptcp: bool) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = mptcp_rule(mptcp).into_iter().collect();
-    rules.push(probe_rule());
-    rules.extend(except_rules());
+fn tcp_rules() -> Vec<Rule> {
+    let mut rules = vec![probe_rule()];
+    rules.extend(except_rules(Family::except));
     rules.extend(refusals(Class::Tcp, &expr::reset()));
     rules
 }
 
-fn tcp_forward_rules(mptcp: bool) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = mptcp_rule(mptcp).into_iter().collect();
-    rules.extend(except_rules());
+fn tcp_forward_rules() -> Vec<Rule> {
+    let mut rules = except_rules(Family::except);
     rules.extend(forward_refusals(Class::Tcp, &expr::reset()));
     rules
 }
@@ -379,12 +469,12 @@ fn known_flow_rules() -> Vec<Rule> {
     FAMILIES.iter().zip(FLOW).map(one).collect()
 }
 
-fn learn_rules(first: usize, key: fn(&Family) -> Vec<Expr>) -> Vec<Rule> {
-    let one = |((family, door), flow): ((&Family, &str), &str)| {
-        let at_door = vec![expr::is_in(door)];
-        rule("learn", [family.only(), key(family), at_door, family.flow(), vec![expr::renew_in(flow)]])
+fn learn_rules(class: Class, first: usize, door: Fields, flow: Fields) -> Vec<Rule> {
+    let one = |((family, set), flows): ((&Family, &'static str), &'static str)| {
+        let at_door = vec![expr::is_in(set)];
+        rule("learn", [family.only(), door(family), at_door, flow(family), vec![expr::renew_in(flows)]])
     };
-    FAMILIES.iter().zip(pick(Class::Learn, first)).zip(FLOW).map(one).collect()
+    FAMILIES.iter().zip(pick(class, first)).zip(FLOW).map(one).collect()
 }
 
 /// QUIC's Initial packets: long header (first bit), packet type (third and fourth), version. The second bit may be
@@ -400,27 +490,43 @@ fn initial_rules(chain: &'static str) -> Vec<Rule> {
 }
 
 fn udp_rules() -> Vec<Rule> {
+    let refuse = expr::unreachable();
     let mut rules = known_flow_rules();
     rules.push(probe_rule());
-    rules.extend(except_rules());
+    rules.extend(except_rules(Family::except));
     rules.extend(initial_rules("gate_quic"));
-    let mut shut = refusals(Class::Udp, &expr::unreachable());
     // Learning comes after the refusals (what is refused is not learnt); at one address before the listeners of
     // others, at every address after them.
-    let any = shut.split_off(4);
-    rules.extend(shut.drain(..2));
-    rules.extend(learn_rules(2, Family::destination_and_port));
-    rules.extend(shut);
-    rules.extend(any);
-    rules.extend(learn_rules(0, port));
+    rules.extend(shut_rules(Class::Udp, 2, Family::destination_and_port, &refuse));
+    rules.extend(learn_rules(Class::Learn, 2, Family::destination_and_port, Family::flow));
+    rules.extend(open_rules(Family::destination_and_port));
+    rules.extend(shut_rules(Class::Udp, 0, port, &refuse));
+    rules.extend(learn_rules(Class::Learn, 0, port, Family::flow));
     rules
 }
 
 fn udp_forward_rules() -> Vec<Rule> {
     let mut rules = known_flow_rules();
-    rules.extend(except_rules());
+    rules.extend(except_rules(Family::except));
     rules.extend(initial_rules("gate_quic_forward"));
     rules.extend(forward_refusals(Class::Udp, &expr::unreachable()));
-    rules.extend(learn_rules(4, Family::destination_and_port));
+    rules.extend(learn_rules(Class::Learn, 4, Family::destination_and_port, Family::flow));
+    rules
+}
+
+/// What a service sends from its door, while learning and while shut: an idle partner's flow may be forgotten when the
+/// service speaks first, and the answer to that is no newcomer.
+fn sent_rules() -> Vec<Rule> {
+    let mut rules = except_rules(Family::except_out);
+    rules.extend(learn_rules(Class::Out, 2, Family::source_and_port, Family::flow_out));
+    rules.extend(open_rules(Family::source_and_port));
+    rules.extend(learn_rules(Class::Out, 0, source_port, Family::flow_out));
+    rules
+}
+
+/// The same of a service behind this host; to this host itself its packets come by the input hook.
+fn sent_forward_rules() -> Vec<Rule> {
+    let mut rules = except_rules(Family::except_out);
+    rules.extend(learn_rules(Class::Out, 4, Family::source_and_port, Family::flow_out));
     rules
 }

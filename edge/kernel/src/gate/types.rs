@@ -178,6 +178,12 @@ pub struct Rules {
     pub except: BTreeSet<Except>,
     /// `SO_MARK` of our own local probes, which pass; 0 = none.
     pub probe_mark: u32,
+    /// Shut TCP doors at which **every** listener is MPTCP: there more paths of the connections of `tokens` pass. A plain
+    /// TCP listener would take such a path for a new connection.
+    pub mptcp: BTreeSet<Door>,
+    /// Tokens of the MPTCP connections that exist, see [`crate::diag::Row::token`]. A path that names another is refused
+    /// here: it could be a new connection in disguise.
+    pub tokens: BTreeSet<u32>,
 }
 
 impl Rules {
@@ -198,7 +204,11 @@ impl Rules {
         let open = self.open.iter().map(|(address, port)| (address.to_canonical(), *port)).collect();
         let except = self.except.iter().filter_map(|except| except.normal()).collect();
         let except = super::elements::without_covered(&except);
-        Self { shut, learn, open, except, probe_mark: self.probe_mark }
+        let is_joined = |door: &Door| door.proto == Proto::Tcp && shut.contains(door);
+        let mptcp: BTreeSet<Door> = self.mptcp.iter().map(door).filter(is_joined).collect();
+        let tokens = if mptcp.is_empty() { BTreeSet::new() } else { self.tokens.clone() };
+        let mptcp = if tokens.is_empty() { BTreeSet::new() } else { mptcp };
+        Self { shut, learn, open, except, probe_mark: self.probe_mark, mptcp, tokens }
     }
 }
 

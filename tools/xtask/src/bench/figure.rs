@@ -99,7 +99,7 @@ fn short(figure: f64) -> String {
     let digits = match figure.abs() {
         size if size == 0.0 || size >= 100.0 => 0,
         size if size >= 10.0 => 1,
-        _ => 2,
+        _ => 3,
     };
     format!("{figure:.digits$}")
 }
