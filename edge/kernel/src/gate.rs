@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::netlink;
 use elements::Placed;
-use layout::Layout;
+use layout::{Layout, SetNames};
 use message::{Nft, Transaction};
 use read::Found;
 
@@ -53,7 +53,14 @@ pub struct Gate {
 struct Known {
     generation: u32,
     /// `None`: there is no table.
-    placed: Option<Placed>,
+    table: Option<Table>,
+}
+
+/// An intact table.
+#[derive(Debug)]
+struct Table {
+    sets: SetNames,
+    placed: Placed,
 }
 
 impl Gate {
@@ -76,25 +83,29 @@ impl Gate {
 
     /// Makes the table exactly these rules, whatever is there: missing, altered by others, of an older version, partial.
     /// One atomic batch: at no instant is a door open that is shut before and after. An intact table gets only the
-    /// elements that differ and keeps its counters; another is rebuilt, with the UDP flows it knew. Nothing shut and
-    /// nothing learnt: the table is removed.
+    /// elements that differ, and what sets and rules they need, and keeps its counters; another is rebuilt, with the UDP
+    /// flows it knew. Nothing shut and nothing learnt: the table is removed.
     ///
     /// # Errors
     ///
     /// The kernel's, with the name of the refused operation; then nothing has changed.
     pub fn apply(&mut self, rules: &Rules) -> Result<Applied> {
-        let rules = rules.normal();
+        let mut rules = rules.normal();
         if let Some(door) = rules.learn.iter().find(|door| door.proto != Proto::Udp) {
             return Err(Error::NotUdp { door: *door });
         }
-        let wanted = (!rules.is_empty()).then(|| Placed::of(&rules));
         for _ in 0..ATTEMPTS {
+            if !self.mptcp {
+                rules.mptcp.clear();
+                rules.tokens.clear();
+            }
+            let wanted = (!rules.is_empty()).then(|| Placed::of(&rules));
             let (known, altered) = self.known()?;
             let generation = known.generation;
-            let (transaction, applied) = self.plan(known.placed, altered, wanted.as_ref())?;
+            let (transaction, table, applied) = self.plan(known.table, altered, wanted.clone());
             match self.nft.commit(transaction, generation) {
                 Ok(generation) => {
-                    self.known = Some(Known { generation, placed: wanted.clone() });
+                    self.known = Some(Known { generation, table });
                     self.applied = wanted;
                     return Ok(applied);
                 }
@@ -115,13 +126,13 @@ impl Gate {
     pub fn seen(&mut self) -> Result<Option<Seen>> {
         let (generation, found) = self.found(true)?;
         let Some(found) = found else {
-            self.known = Some(Known { generation, placed: None });
+            self.known = Some(Known { generation, table: None });
             return Ok(None);
         };
         let seen = found.seen(self.applied.as_ref());
         self.flows = (found.flows, Some(Instant::now()));
-        let placed = found.structure.is_ok().then_some(found.placed);
-        self.known = placed.map(|placed| Known { generation, placed: Some(placed) });
+        let table = found.structure.is_ok().then_some(Table { sets: found.sets, placed: found.placed });
+        self.known = table.map(|table| Known { generation, table: Some(table) });
         Ok(Some(seen))
     }
 
@@ -136,9 +147,11 @@ impl Gate {
         }
         let (generation, found) = self.found(false)?;
         Ok(match found {
-            None => (Known { generation, placed: None }, None),
-            Some(Found { structure: Ok(()), placed, .. }) => (Known { generation, placed: Some(placed) }, None),
-            Some(Found { structure: Err(what), .. }) => (Known { generation, placed: None }, Some(what)),
+            None => (Known { generation, table: None }, None),
+            Some(Found { structure: Ok(()), placed, sets, .. }) => {
+                (Known { generation, table: Some(Table { sets, placed }) }, None)
+            }
+            Some(Found { structure: Err(what), .. }) => (Known { generation, table: None }, Some(what)),
         })
     }
 
@@ -155,37 +168,42 @@ impl Gate {
         Err(Error::Contended { attempts: ATTEMPTS })
     }
 
+    /// What to change, what there is afterwards, and what to call it.
     fn plan(
         &mut self,
-        now: Option<Placed>,
+        now: Option<Table>,
         altered: Option<String>,
-        wanted: Option<&Placed>,
-    ) -> Result<(Transaction, Applied)> {
+        wanted: Option<Placed>,
+    ) -> (Transaction, Option<Table>, Applied) {
         let mut transaction = Transaction::default();
         let exists = now.is_some() || altered.is_some();
-        let applied = match (now, wanted) {
-            (_, None) if !exists => Applied::Nothing,
+        let (table, applied) = match (now, wanted) {
+            (_, None) if !exists => (None, Applied::Nothing),
             (_, None) => {
                 self.nft.delete_table(&mut transaction);
-                Applied::Removed
+                (None, Applied::Removed)
             }
-            (Some(now), Some(wanted)) => {
-                let (removed, added) = (now.minus(wanted), wanted.minus(&now));
-                let counts = (added.count(), removed.count());
-                self.nft.delete_elements(&mut transaction, &removed);
-                self.nft.add_elements(&mut transaction, &added);
-                match counts {
+            (Some(now), Some(placed)) => {
+                let (removed, added) = (now.placed.minus(&placed), placed.minus(&now.placed));
+                let applied = match (added.count(), removed.count()) {
                     (0, 0) => Applied::Nothing,
                     (added, removed) => Applied::Changed { added, removed },
+                };
+                let sets = &now.sets | &placed.sets();
+                if sets != now.sets {
+                    self.nft.grow(&mut transaction, &now.sets, &sets);
                 }
+                self.nft.delete_elements(&mut transaction, &removed);
+                self.nft.add_elements(&mut transaction, &added);
+                (Some(Table { sets, placed }), applied)
             }
-            (None, Some(wanted)) => {
-                let flows = if wanted.has_udp() { self.flows_to_keep(exists) } else { Vec::new() };
-                self.nft.build(&mut transaction, &Layout::new(self.mptcp), wanted, &flows);
-                Applied::Built { altered }
+            (None, Some(placed)) => {
+                let flows = if placed.has_udp() { self.flows_to_keep(exists) } else { Vec::new() };
+                self.nft.build(&mut transaction, exists, &placed, &flows);
+                (Some(Table { sets: placed.sets(), placed }), Applied::Built { altered })
             }
         };
-        Ok((transaction, applied))
+        (transaction, table, applied)
     }
 
     /// The flows that a rebuilt table must know: those of the table that it replaces, or as we last saw them.
@@ -204,20 +222,22 @@ impl Gate {
     }
 }
 
+/// The table that is never made.
+const TRIAL: &str = "gate-trial";
+
 /// Whether gates work here: tries to build one in this thread's network namespace and has the kernel abandon it.
 ///
 /// # Errors
 ///
 /// Only what is neither a missing right nor a missing feature.
 pub fn support() -> Result<Support> {
-    let mut nft = match Nft::open("trial") {
+    let mut nft = match Nft::open(TRIAL) {
         Ok(nft) => nft,
         Err(error) => return unsupported(error),
     };
-    let rules = Rules { shut: [Door { proto: Proto::Tcp, reach: Reach::Any, port: 1 }].into(), ..Rules::default() };
     for mptcp in [true, false] {
         let mut transaction = Transaction::default();
-        nft.build(&mut transaction, &Layout::new(mptcp), &Placed::of(&rules), &[]);
+        nft.build_empty(&mut transaction, &Layout::all_sets(mptcp));
         match nft.try_out(transaction) {
             Ok(()) => return Ok(Support::Ready { mptcp }),
             Err(error) if mptcp && error.operation() == layout::MPTCP_RULE => {}

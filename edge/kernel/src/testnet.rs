@@ -1,6 +1,8 @@
 //! For the tests: a network namespace of one's own on a thread of its own.
 #![expect(unsafe_code, reason = "unshare has no safe form in std")]
 
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,4 +45,44 @@ pub(crate) fn run(script: &str) -> String {
 pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     static HEAVY: Mutex<()> = Mutex::new(());
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An MPTCP socket; `None`, said loudly, where the kernel has none.
+fn mptcp_socket() -> Option<OwnedFd> {
+    // SAFETY: plain system call; a descriptor that it gives is nobody else's.
+    let made = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP);
+        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    };
+    made.map_err(|error| skipped(&format!("no MPTCP in this kernel: {error}"))).ok()
+}
+
+pub(crate) fn sockaddr(address: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// A listener for MPTCP as well as TCP.
+pub(crate) fn mptcp_listener(at: &str) -> Option<TcpListener> {
+    let fd = mptcp_socket()?;
+    let address = sockaddr(at.parse().unwrap());
+    // SAFETY: the pointer is to a live value of the length given.
+    unsafe {
+        assert_eq!(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), 16), 0);
+        assert_eq!(libc::listen(fd.as_raw_fd(), 16), 0);
+    }
+    Some(TcpListener::from(fd))
+}
+
+/// A client that speaks MPTCP.
+pub(crate) fn mptcp_connect(to: &str) -> TcpStream {
+    let fd = mptcp_socket().unwrap();
+    let address = sockaddr(to.parse().unwrap());
+    // SAFETY: the pointer is to a live value of the length given.
+    assert_eq!(unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), 16) }, 0);
+    TcpStream::from(fd)
 }

@@ -7,8 +7,8 @@ use std::{
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use crate::{
-    ActiveState, Changes, Error, LoadState, Result, Unit, UnitFile, UnitKind, UnitName,
-    bus::{self, Bus, Fault, MANAGER, PROPERTIES, ROOT},
+    ActiveState, Changes, Error, LoadState, Result, Unit, UnitFile, UnitFileState, UnitKind, UnitName,
+    bus::{self, Bus, Fault, MANAGER, PROPERTIES, ROOT, UNIT},
     object_path,
     properties::Properties,
     systemctl,
@@ -111,6 +111,33 @@ impl Systemd {
             }
             Err(fault) => Err(error_of(what, None, fault)),
         }
+    }
+
+    /// Start types of these units. A call for each, which is 0.2 ms: with a few units much less than
+    /// [`Self::unit_files`], for which systemd reads every file there is (0.1 s with 250 units).
+    ///
+    /// # Errors
+    /// See [`Error`]; a unit whose file cannot be read is left out.
+    pub async fn file_states(&self, names: &[UnitName]) -> Result<Vec<UnitFile>> {
+        let mut files = Vec::new();
+        for name in names {
+            let path = object_path::of_unit(name);
+            let call = self.bus.call(&path, PROPERTIES, "Get", &(UNIT, "UnitFileState")).await;
+            match call.and_then(|reply| Ok(reply.body().deserialize::<OwnedVariant>()?)) {
+                Ok(state) => {
+                    let all = Properties::Bus(HashMap::from([("UnitFileState".to_owned(), state)]));
+                    let state = UnitFileState::from_word(&all.text("UnitFileState"));
+                    files.push(UnitFile { name: name.clone(), state });
+                }
+                Err(Fault::Gone(_)) => {
+                    let mut all = self.unit_files().await?;
+                    all.retain(|file| names.contains(&file.name));
+                    return Ok(all);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(files)
     }
 
     /// Everything about one unit: one call, and where it has company, one or a few more.

@@ -22,7 +22,7 @@ use crate::values::{duration, whole_seconds};
 
 /// What `$?` says; `docs/exit-codes.md` has them all.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 3 deadline reached with sessions left, 4 a leak was seen, 5 held by another requester,
+Exit codes: 0 done, 3 deadline reached with sessions left, 4 a leak was seen, 5 held by another requester, \
 6 ended badly, 7 detached by Ctrl-C, 8 not permitted, 9 not supported here, 10 no such service; 1 and 2 as usual.
 
 `ebb help COMMAND` explains a command, with examples.";
@@ -133,7 +133,8 @@ pub struct WhichArgs {
     #[arg(long, conflicts_with = "services")]
     pub all: bool,
     /// With --all: but not this one
-    #[arg(long, value_name = "SERVICE", requires = "all")]
+    // Not `requires = "all"`: clap forgives that where a service is named, because it conflicts with --all.
+    #[arg(long, value_name = "SERVICE", conflicts_with = "services")]
     pub not: Vec<String>,
 }
 
@@ -204,7 +205,7 @@ pub fn command() -> clap::Command {
         }
         list.push('\n');
     }
-    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{options}}{{after-help}}");
+    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{head}Options:{head:#}\n{{options}}{{after-help}}");
     command.help_template(template)
 }
 
@@ -272,6 +273,7 @@ mod tests {
             "ebb drain",
             "ebb drain nginx --all",
             "ebb drain nginx --not ssh",
+            "ebb drain --not ssh",
             "ebb drain nginx --then cut",
             "ebb drain nginx --deadline 30",
             "ebb end nginx",

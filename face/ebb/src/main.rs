@@ -9,6 +9,8 @@ mod exit;
 mod fixture;
 mod problem;
 mod render;
+#[cfg(test)]
+mod schema;
 mod screen;
 mod values;
 

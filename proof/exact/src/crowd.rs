@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ebb_kernel::netns::Ns;
 use serde::{Deserialize, Serialize};
 
 use crate::child::{Part, helper};
@@ -101,13 +102,18 @@ impl Crowd {
     /// Starts processes of clients in the client's namespace; they begin to connect at once.
     #[must_use]
     pub fn start(net: &Net, specs: &[CrowdSpec]) -> Self {
-        Self::start_in(net, &net.client, specs)
+        Self::start_in(&net.client, specs)
     }
 
-    /// Starts them in this namespace, as the server's own, for loopback clients.
+    /// Starts them in this namespace: the server's own, for loopback clients.
     #[must_use]
-    pub fn start_in(_net: &Net, ns: &ebb_kernel::netns::Ns, specs: &[CrowdSpec]) -> Self {
+    pub fn start_in(ns: &Ns, specs: &[CrowdSpec]) -> Self {
         Self(specs.iter().map(|spec| Part::start(&helper(), ns, "crowd", spec)).collect())
+    }
+
+    /// One more process.
+    pub fn add(&mut self, net: &Net, spec: &CrowdSpec) {
+        self.0.push(Part::start(&helper(), &net.client, "crowd", spec));
     }
 
     /// How it stands.

@@ -15,12 +15,14 @@ pub struct KnockSpec {
     pub to: Vec<SocketAddr>,
     /// Attempts side by side.
     pub threads: u32,
+    /// Those that connect say nothing and stay.
+    pub stay: bool,
 }
 
 /// What came of it so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Knocked {
-    /// Connected, and each got its answer.
+    /// Connected, and each got its answer, or stays.
     pub served: u64,
     /// Refused with a reset.
     pub refused: u64,

@@ -1,6 +1,6 @@
 //! Two namespaces and a cable.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use ebb_kernel::netns::{Links, Ns, Prefix, in_ns};
@@ -93,14 +93,15 @@ impl Net {
         let _ = self.run(ns, &["nft", script]);
     }
 
-    /// The client's bare acknowledgements to this port are dropped from now on: its handshakes do not end, and
+    /// The client's acknowledgements and data to this IPv4 address and port are dropped from now on: its handshakes do not end, and
     /// it does not know.
-    pub fn drop_acks(&self, port: u16) {
+    pub fn drop_acks(&self, to: SocketAddr) {
+        let (ip, port) = (to.ip(), to.port());
         self.nft(
             &self.client,
             &format!(
                 "add table inet hurdle; add chain inet hurdle out {{ type filter hook output priority 0; }}; \
-                 add rule inet hurdle out tcp dport {port} tcp flags & (fin|syn|rst|ack) == ack drop"
+                 add rule inet hurdle out ip daddr {ip} tcp dport {port} tcp flags & (fin|syn|rst|ack) == ack drop"
             ),
         );
     }

@@ -1,6 +1,8 @@
 //! `/etc/ebb/ebb.toml`.
 //!
 //! ```toml
+//! systemd = true            # false: every service is a tree of processes, whatever started it
+//!
 //! [service.mail]
 //! units = ["postfix@-", "dovecot"]
 //!
@@ -37,6 +39,7 @@ pub enum ConfigError {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    systemd: Option<bool>,
     #[serde(default)]
     service: BTreeMap<String, toml::Spanned<ServiceTable>>,
 }
@@ -52,11 +55,20 @@ struct ServiceTable {
     quic: Vec<u16>,
 }
 
-/// The groups in the file; none if there is no file.
-pub(crate) fn read(path: &Path) -> Result<Vec<Group>, ConfigError> {
+/// What the file says.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Several units or executables as one service.
+    pub(crate) groups: Vec<Group>,
+    /// Ask systemd for units, where it runs.
+    pub(crate) systemd: bool,
+}
+
+/// Reads the file; one that is not there says nothing.
+pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => parse("", path),
         Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
     }
 }
@@ -65,7 +77,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-fn parse(text: &str, path: &Path) -> Result<Vec<Group>, ConfigError> {
+fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let at = |offset: usize, what: &str| format!("{}:{}: {what}", path.display(), line_of(text, offset));
     let written: Written = toml::from_str(text).map_err(|error| ConfigError::Faults {
         faults: vec![at(error.span().map_or(0, |span| span.start), error.message())],
@@ -90,7 +102,8 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Group>, ConfigError> {
         }
         groups.push(Group { name, units: table.units, executables: table.executables, quic: table.quic });
     }
-    if faults.is_empty() { Ok(groups) } else { Err(ConfigError::Faults { faults }) }
+    let systemd = written.systemd.unwrap_or(true);
+    if faults.is_empty() { Ok(Config { groups, systemd }) } else { Err(ConfigError::Faults { faults }) }
 }
 
 #[cfg(test)]
@@ -106,7 +119,10 @@ mod tests {
 
     #[test]
     fn groups_are_read() {
-        let groups = parse("[service.mail]\nunits = [\"postfix@-\", \"dovecot\"]\n", Path::new("x")).unwrap();
+        let config =
+            parse("systemd = false\n[service.mail]\nunits = [\"postfix@-\", \"dovecot\"]\n", Path::new("x")).unwrap();
+        let groups = config.groups;
+        assert!(!config.systemd);
         assert_eq!((groups.len(), groups[0].units.len()), (1, 2));
     }
 

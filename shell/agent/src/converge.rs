@@ -37,6 +37,8 @@ fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
             .map(|(range, door)| gate::Except { from: (range.ip, range.prefix), door: door_to(door) })
             .collect(),
         probe_mark: PROBE_MARK,
+        mptcp: Default::default(),
+        tokens: Default::default(),
     })
 }
 

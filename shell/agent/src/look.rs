@@ -6,7 +6,7 @@ use std::path::Path;
 use ebb_decide::services::{self as found, Listener, Process, Sight, Unit};
 use ebb_kernel::{cgroup, diag, process};
 use ebb_model::{Hold, Origin, Proto, Record, Service, ServiceName, StartType, UnitSight, Up, Why};
-use ebb_systemd::{ActiveState, UnitKind, UnitName};
+use ebb_systemd::{ActiveState, Systemd, UnitKind, UnitName};
 
 use crate::world::{World, chain, unread};
 
@@ -22,6 +22,7 @@ pub(crate) async fn services(world: &World) -> Result<Vec<Service>, Why> {
         let store = world.store();
         (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
     };
+    keep_names(&mut services, &holds, &records);
     add_held(&mut services, &holds, &records, &sight);
     Ok(services)
 }
@@ -169,17 +170,8 @@ fn ephemeral_ports() -> (u16, u16) {
 async fn add_units(world: &World, sight: &mut Sight) {
     let Some(systemd) = &world.systemd else { return };
     let Ok(lines) = systemd.units().await else { return };
-    let files: BTreeMap<String, String> = systemd
-        .unit_files()
-        .await
-        .unwrap_or_default()
-        .into_iter()
-        .map(|file| (file.name.to_string(), file.state.to_string()))
-        .collect();
     for line in lines {
-        let name = line.name.to_string();
-        let file_state = files.get(&name).or_else(|| files.get(&template(&line.name)?)).cloned();
-        sight.units.insert(name, Unit { up: up(&line.active), file_state, triggers: None });
+        sight.units.insert(line.name.to_string(), Unit { up: up(&line.active), file_state: None, triggers: None });
     }
     let sockets: BTreeSet<String> = sight
         .listeners
@@ -194,10 +186,27 @@ async fn add_units(world: &World, sight: &mut Sight) {
             seen.triggers = unit.triggers.iter().find(|unit| unit.kind() == UnitKind::Service).map(ToString::to_string);
         }
     }
+    add_file_states(world, systemd, sight).await;
 }
 
-fn template(name: &UnitName) -> Option<String> {
-    name.template_prefix().map(|prefix| format!("{prefix}@.service"))
+/// How the units that listen, or are held, are started. Reading it of every unit file there is would take systemd
+/// a tenth of a second.
+async fn add_file_states(world: &World, systemd: &Systemd, sight: &mut Sight) {
+    let records = world.store().records().unwrap_or_default();
+    let wanted: BTreeSet<UnitName> = sight
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.unit.as_deref())
+        .chain(records.iter().flat_map(|record| record.units.iter().map(String::as_str)))
+        .filter_map(|unit| UnitName::new(unit).ok())
+        .filter(|unit| unit.kind() == UnitKind::Service)
+        .collect();
+    let wanted: Vec<UnitName> = wanted.into_iter().collect();
+    for file in systemd.file_states(&wanted).await.unwrap_or_default() {
+        if let Some(unit) = sight.units.get_mut(file.name.as_str()) {
+            unit.file_state = Some(file.state.to_string());
+        }
+    }
 }
 
 pub(crate) fn up(active: &ActiveState) -> Up {
@@ -207,6 +216,36 @@ pub(crate) fn up(active: &ActiveState) -> Up {
         ActiveState::Failed => Up::Failed,
         _ => Up::Changing,
     }
+}
+
+/// The name of a service started by hand depends on what else runs of its executable. One that is held keeps
+/// the name under which it is.
+fn keep_names(services: &mut [Service], holds: &[Hold], records: &[Record]) {
+    for record in records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)) {
+        if services.iter().any(|service| service.name == record.service) {
+            continue;
+        }
+        let Some(service) = services.iter_mut().find(|service| is_of(service, record)) else { continue };
+        let found = std::mem::replace(&mut service.name, record.service.clone());
+        for other in services.iter_mut() {
+            if other.shared_with.remove(&found) {
+                other.shared_with.insert(record.service.clone());
+            }
+        }
+    }
+}
+
+/// Whether these are the processes that a record tells of, or, where those have ended, ones of the same executable
+/// at one of its doors.
+fn is_of(service: &Service, record: &Record) -> bool {
+    let Origin::Trees(trees) = &service.origin else { return false };
+    trees.iter().any(|tree| {
+        record.trees.iter().any(|known| {
+            let same = (tree.root, tree.started_ticks) == (known.root, known.started_ticks);
+            let again = tree.executable == known.executable && !is_alive(known.root, known.started_ticks);
+            same || (again && !service.doors.is_disjoint(&record.doors))
+        })
+    })
 }
 
 /// Services that are held and have no listening socket any more: known from what we remember of them.

@@ -30,7 +30,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn open(place: Place) -> Result<Self, StartError> {
-        let groups = config::read(&place.config)?;
+        let config = config::read(&place.config)?;
         let store = Store::open(&place.state_dir)?;
         let system = |what: &'static str| {
             move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { what, source }
@@ -39,10 +39,10 @@ impl World {
         let own = process::read(process::Pid::current())
             .map_err(|error| system("our own process")(Box::new(error)))?
             .map_or(0, |own| own.start_ticks);
-        let real_systemd = ebb_systemd::is_running();
+        let real_systemd = config.systemd && ebb_systemd::is_running();
         Ok(Self {
             place,
-            groups,
+            groups: config.groups,
             systemd: real_systemd.then(Systemd::new),
             boot_id: boot_id.as_str().to_owned(),
             me: Watcher { pid: process::Pid::current().get(), started_ticks: own },

@@ -16,6 +16,8 @@ use crate::{Error, Role};
 const PREFIX: &str = "ebb-try-";
 /// Name of the service, hence of the program.
 pub(crate) const SERVICE: &str = "chat";
+/// The trial's own configuration.
+pub(crate) const CONFIG: &str = "ebb.toml";
 /// Files may appear while we remove them, from a process that is just being killed.
 const ATTEMPTS: u32 = 20;
 
@@ -51,6 +53,8 @@ impl Place {
         let lock = File::open(&dir)?;
         lock.try_lock()?;
         let place = Self { dir, _lock: lock };
+        // Inside a system service (a CI runner's) the trial's server would be shown under that unit.
+        fs::write(place.dir.join(CONFIG), "systemd = false\n")?;
         let program = place.dir.join(SERVICE);
         fs::copy(OURSELVES, &program)?;
         // A file system may be mounted noexec; only trying tells.

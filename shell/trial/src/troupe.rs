@@ -59,7 +59,7 @@ pub(crate) fn command(host: &Ns, dir: &Path, arguments: &[&str], to_stderr: bool
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EBB_")) {
         command.env_remove(name);
     }
-    command.env("EBB_STATE_DIR", dir.join("state")).env("EBB_CONFIG", dir.join("ebb.toml"));
+    command.env("EBB_STATE_DIR", dir.join("state")).env("EBB_CONFIG", dir.join(crate::place::CONFIG));
     Member::start("start a command", host, &mut command)
 }
 

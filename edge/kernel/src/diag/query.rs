@@ -46,7 +46,7 @@ pub struct Query {
     pub states: StateSet,
     /// At which local ports; empty = all.
     pub ports: Vec<u16>,
-    /// With [`TcpInfo`](super::TcpInfo).
+    /// With [`TcpInfo`](super::TcpInfo); of MPTCP with tokens.
     pub info: bool,
 }
 
@@ -69,10 +69,13 @@ impl Diag {
         ports.dedup();
         let mut rows = 0;
         for request in requests(query, &ports) {
-            let protocol = if query.proto == SockProto::Udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
-            let protocol = u8::try_from(protocol).unwrap_or_default();
             self.socket.dump("list sockets", request, |message| {
-                let Some(row) = Row::parse(message, protocol) else { return };
+                let row = match query.proto {
+                    SockProto::Tcp => Row::parse(message, libc::IPPROTO_TCP as u8),
+                    SockProto::Udp => Row::parse(message, libc::IPPROTO_UDP as u8),
+                    SockProto::Mptcp => Row::parse_mptcp(message),
+                };
+                let Some(row) = row else { return };
                 // Also where the kernel filters: an older one may have ignored it.
                 if ports.is_empty() || ports.binary_search(&row.local.port()).is_ok() {
                     rows += 1;
@@ -83,14 +86,14 @@ impl Diag {
         Ok(rows)
     }
 
-    /// TCP listeners and UDP sockets without a peer, of both families.
+    /// TCP listeners (with details) and UDP sockets without a peer, of both families.
     ///
     /// # Errors
     ///
     /// As [`dump`](Self::dump).
     pub fn listeners(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        let tcp = Query { states: StateSet::LISTEN, ..Query::default() };
+        let tcp = Query { states: StateSet::LISTEN, info: true, ..Query::default() };
         self.dump(&tcp, &mut |row| rows.push(*row))?;
         let udp = Query { proto: SockProto::Udp, states: StateSet::CLOSE, ..Query::default() };
         self.dump(&udp, &mut |row| {

@@ -188,6 +188,10 @@ pub struct Row {
     pub interface: u32,
     /// What TCP knows of it, when asked for.
     pub info: Option<TcpInfo>,
+    /// Of TCP sockets, when details are asked for: a path of an MPTCP connection, or a listener that takes MPTCP as well.
+    pub mptcp: bool,
+    /// Of MPTCP connections, when details are asked for: the token by which the peer names it to add a path.
+    pub token: Option<u32>,
 }
 
 /// Parts of `struct tcp_info`. What an older kernel does not tell is 0.
@@ -278,8 +282,21 @@ impl Row {
             v6only: None,
             interface: id.word(36),
             info: None,
+            mptcp: false,
+            token: None,
         };
         row.add(message.attributes(FIXED));
+        Some(row)
+    }
+
+    /// The same about an MPTCP connection, whose details are others (`struct mptcp_info`, `linux/mptcp.h`).
+    pub(crate) fn parse_mptcp(message: &Message<'_>) -> Option<Self> {
+        const TOKEN: usize = 12;
+        let mut row = Self::parse(message, libc::IPPROTO_TCP as u8)?;
+        row.info = None;
+        let details = message.attributes(FIXED).get(2);
+        let token = details.and_then(|details| details.data.get(TOKEN..)?.first_chunk().copied());
+        row.token = token.map(u32::from_ne_bytes).filter(|token| *token != 0);
         Some(row)
     }
 
@@ -287,6 +304,8 @@ impl Row {
         for attribute in attributes {
             match attribute.kind {
                 2 => self.info = Some(TcpInfo::parse(attribute.data)),
+                // INET_DIAG_ULP_INFO, in it INET_ULP_INFO_NAME.
+                19 => self.mptcp = attribute.nested().get(1).and_then(|name| name.str()) == Some("mptcp"),
                 11 => self.v6only = attribute.u8().map(|flag| flag != 0),
                 21 => self.cgroup = attribute.u64(),
                 _ => {}

@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
 use crate::closings::{Closed, Closings, Drained};
-use crate::testnet::{heavy, in_new_netns, run, skipped};
+use crate::testnet::{heavy, in_new_netns, mptcp_connect, mptcp_listener, run, skipped};
 
 fn rows(query: &Query) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -219,13 +219,27 @@ fn lost_closings_are_told() {
 }
 
 #[test]
-fn mptcp_connections_are_listed_once() {
+fn mptcp_connections_are_listed_once_and_their_listeners_are_told_apart() {
     in_new_netns(|| {
-        let query = Query { proto: SockProto::Mptcp, states: StateSet::ALL, ..Query::default() };
-        match dump(&query, &mut |_| {}) {
-            Ok(0) => {}
-            other => skipped(&format!("no MPTCP listing: {other:?}")),
-        }
+        let Some(both) = mptcp_listener("127.0.0.1:7000") else { return };
+        let plain = TcpListener::bind("127.0.0.1:7001").unwrap();
+        let mut client = mptcp_connect("127.0.0.1:7000");
+        let server = both.accept().unwrap().0;
+        let _plain = [pairs(&both, "127.0.0.1:7000", 1), pairs(&plain, "127.0.0.1:7001", 1)];
+        client.write_all(b"x").unwrap();
+        let tells = |rows: Vec<Row>| rows.iter().map(|row| (row.local.port(), row.mptcp)).collect::<BTreeMap<_, _>>();
+        assert_eq!(tells(listeners().unwrap()), [(7000, true), (7001, false)].into());
+        assert_eq!(rows(&Query { info: true, ..at(&[7000]) }).iter().filter(|row| row.mptcp).count(), 1);
+        assert_eq!(tells(rows(&Query { info: true, ..at(&[7001]) })), [(7001, false)].into());
+        let mptcp = Query { proto: SockProto::Mptcp, info: true, ..at(&[7000]) };
+        let connections = match dump(&mptcp, &mut |_| {}) {
+            Err(error) => return skipped(&format!("no MPTCP listing: {error}")),
+            Ok(_) => rows(&mptcp),
+        };
+        assert_eq!(connections.len(), 1);
+        assert!(connections[0].token.is_some() && connections[0].info.is_none());
+        assert_eq!(connections[0].peer, client.local_addr().unwrap());
+        drop(server);
     });
 }
 

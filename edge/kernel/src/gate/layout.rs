@@ -210,7 +210,9 @@ impl Layout {
         let mut there = names.clone();
         let mut kept = Vec::new();
         for mut chain in chains() {
-            chain.rules.retain(|rule| rule.exprs.iter().filter_map(|expr| expr.refers).all(|name| there.contains(name)));
+            chain
+                .rules
+                .retain(|rule| rule.exprs.iter().filter_map(|expr| expr.refers).all(|name| there.contains(name)));
             if chain.rules.iter().any(Rule::acts) {
                 there.insert(chain.name);
                 kept.push(chain);
@@ -462,7 +464,7 @@ fn tcp_forward_rules() -> Vec<Rule> {
 
 /// A known flow passes and is renewed.
 fn known_flow_rules() -> Vec<Rule> {
-    let one = |(family, set): (&Family, &str)| {
+    let one = |(family, set): (&Family, &'static str)| {
         let pass = vec![expr::is_in(set), expr::renew_in(set)];
         rule("known flow", [family.only(), family.flow(), pass, then(Verdict::Accept)])
     };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::elements::{Key, Owners, Placed};
-use super::layout::{Chain, FLOW, Layout, Set, SetKind};
+use super::layout::{Chain, FLOW, Layout, Set, SetKind, SetNames};
 use crate::netlink::{APPEND, Batch, CREATE, Message, Request, Result, Socket};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -27,6 +27,7 @@ pub(super) enum Kind {
     GetChain = 4,
     NewRule = 6,
     GetRule = 7,
+    DelRule = 8,
     NewSet = 9,
     GetSet = 10,
     NewElements = 12,
@@ -114,27 +115,45 @@ impl Nft {
         transaction.push("delete the table", self.about(Kind::DelTable, 0));
     }
 
-    /// The whole table anew in place of one that is there or not.
-    pub fn build(&self, transaction: &mut Transaction, layout: &Layout, placed: &Placed, flows: &[Vec<u8>]) {
-        // So that there is one to be deleted: deleting what is not there fails.
-        transaction.push("add the table", self.about(Kind::NewTable, CREATE));
-        self.delete_table(transaction);
-        transaction.push("add the table", self.about(Kind::NewTable, CREATE));
-        for (id, set) in (1..).zip(&layout.sets) {
-            transaction.push(format!("add set {}", set.name), self.set(set, id));
+    /// The whole table anew, in place of the one that is there if `replace`.
+    pub fn build(&self, transaction: &mut Transaction, replace: bool, placed: &Placed, flows: &[Vec<u8>]) {
+        if replace {
+            self.delete_table(transaction);
         }
-        for chain in &layout.chains {
-            transaction.push(format!("add chain {}", chain.name), self.chain(chain));
-        }
-        for chain in &layout.chains {
-            self.rules(transaction, chain);
-        }
+        let sets = placed.sets();
+        self.build_empty(transaction, &sets);
         self.add_elements(transaction, placed);
-        for (name, length) in FLOW.into_iter().zip([16, 40]) {
+        for (name, length) in FLOW.into_iter().zip([16, 40]).filter(|(name, _)| sets.contains(name)) {
             let flows = flows.iter().filter(|key| key.len() == length);
             let elements: BTreeMap<Key, Owners> =
                 flows.map(|key| (Key { from: key.clone(), to: None }, Owners::new())).collect();
             self.elements(transaction, Kind::NewElements, name, &elements);
+        }
+    }
+
+    /// A table with these sets and nothing in them.
+    pub fn build_empty(&self, transaction: &mut Transaction, sets: &SetNames) {
+        transaction.push("add the table", self.about(Kind::NewTable, CREATE));
+        self.grow(transaction, &SetNames::new(), sets);
+    }
+
+    /// From a table with these sets to one with more of them. Sets that are there keep their elements and counters.
+    pub fn grow(&self, transaction: &mut Transaction, from: &SetNames, to: &SetNames) {
+        let (before, after) = (Layout::of(from), Layout::of(to));
+        for (id, set) in (1..).zip(after.sets.iter().filter(|set| !from.contains(set.name))) {
+            transaction.push(format!("add set {}", set.name), self.set(set, id));
+        }
+        let chain_before = |name| before.chains.iter().find(|chain| chain.name == name);
+        for chain in after.chains.iter().filter(|chain| chain_before(chain.name).is_none()) {
+            transaction.push(format!("add chain {}", chain.name), self.chain(chain));
+        }
+        for chain in &after.chains {
+            match chain_before(chain.name) {
+                Some(same) if same.rules == chain.rules => continue,
+                Some(_) => self.flush_chain(transaction, chain),
+                None => {}
+            }
+            self.rules(transaction, chain);
         }
     }
 
@@ -206,6 +225,12 @@ impl Nft {
             request.attr_be32(5, 1).attr_str(7, "filter");
         }
         request
+    }
+
+    fn flush_chain(&self, transaction: &mut Transaction, chain: &Chain) {
+        let mut request = self.about(Kind::DelRule, 0);
+        request.attr_str(2, chain.name);
+        transaction.push(format!("flush chain {}", chain.name), request);
     }
 
     fn rules(&self, transaction: &mut Transaction, chain: &Chain) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::elements::{self, Key, Owners, Placed, flow_of, spots};
-use super::layout::{FLOW, Layout, SetKind, signature};
+use super::layout::{FLOW, Layout, SetKind, SetNames};
 use super::message::{FAMILY_HEADER, INET, Kind, Nft, bare, comment_in};
 use super::{Door, Flow, Reach, Rules, Seen};
 use crate::netlink::{Attribute, Attributes, Message, Result};
@@ -14,6 +14,8 @@ use crate::netlink::{Attribute, Attributes, Message, Result};
 pub(super) struct Found {
     /// Whether sets, chains and rules are ours to the byte; else what is not.
     pub structure: std::result::Result<(), String>,
+    /// Those of the sets we know that are there.
+    pub sets: SetNames,
     pub placed: Placed,
     /// Packets that matched an element.
     counters: BTreeMap<(&'static str, Key), u64>,
@@ -58,16 +60,18 @@ struct FoundRule {
 pub(super) fn read(nft: &mut Nft, with_flows: bool) -> Result<Option<Found>> {
     let Some(flags) = table_flags(nft)? else { return Ok(None) };
     let structure = structure(nft)?;
-    let verdict = if flags == 0 { compare(&structure) } else { Err("the table has flags".to_owned()) };
+    let sets = known_sets(&structure);
+    let layout = Layout::of(&sets);
+    let verdict = if flags == 0 { compare(&layout, &structure) } else { Err("the table has flags".to_owned()) };
     let mut found = Found {
         structure: verdict,
+        sets,
         placed: Placed::default(),
         counters: BTreeMap::new(),
         flow_times: Vec::new(),
         flows: Vec::new(),
     };
-    let mptcp = Layout::new(true);
-    for set in mptcp.sets.iter().filter(|set| set.kind != SetKind::Flows) {
+    for set in layout.sets.iter().filter(|set| set.kind != SetKind::Flows) {
         if structure.sets.get(set.name).is_some_and(|found| found.key_length == set.key_length()) {
             read_elements(nft, set.name, &mut found)?;
         }
@@ -177,13 +181,13 @@ fn rule(attributes: &Attributes<'_>) -> FoundRule {
     FoundRule { comment, exprs: list.map(expr).collect() }
 }
 
-/// Says what is not as we make it.
-fn compare(found: &Structure) -> std::result::Result<(), String> {
-    let first = found.rules.get("input").and_then(|rules| rules.first());
-    let Some(mptcp) = [true, false].into_iter().find(|m| first.is_some_and(|r| r.comment == signature(*m))) else {
-        return Err("chain input does not begin with our rule of this version".to_owned());
-    };
-    let layout = Layout::new(mptcp);
+fn known_sets(found: &Structure) -> SetNames {
+    let all = Layout::all_sets(true).into_iter();
+    all.filter(|name| found.sets.contains_key(*name)).collect()
+}
+
+/// Says what is not as we make a table with these sets.
+fn compare(layout: &Layout, found: &Structure) -> std::result::Result<(), String> {
     same_names("sets", layout.sets.iter().map(|set| set.name), found.sets.keys())?;
     same_names("chains", layout.chains.iter().map(|chain| chain.name), found.chains.keys())?;
     for set in &layout.sets {
@@ -278,7 +282,7 @@ impl Found {
         let rules = self.placed.rules();
         let altered = match &self.structure {
             Err(what) => Some(what.clone()),
-            Ok(()) if Placed::of(&rules) != self.placed => Some("elements are not as we make them".to_owned()),
+            Ok(()) if Placed::of(&rules.normal()) != self.placed => Some("elements are not as we make them".to_owned()),
             Ok(()) if applied.is_some_and(|applied| *applied != self.placed) => {
                 Some("elements were added or removed".to_owned())
             }
@@ -313,10 +317,11 @@ pub(super) fn fuzzed(message: &Message<'_>) {
     let attributes = message.attributes(FAMILY_HEADER);
     let _ = (set(&attributes), chain(&attributes), is_ours(message, "x"));
     let rules = [("input".to_owned(), vec![rule(&attributes)])].into();
-    let _ = compare(&Structure { rules, ..Structure::default() });
+    let all = Layout::of(&Layout::all_sets(true));
+    let _ = compare(&all, &Structure { rules, ..Structure::default() });
     let _ = (packets(&attributes), comment_in(message.body), flow_of(message.body));
     let key = Key { from: message.body.to_vec(), to: Some(message.body.to_vec()) };
-    for set in Layout::new(true).sets {
+    for set in all.sets {
         let owners = ["tcp address", "ipv4", "udp forward"].into();
         let placed = Placed([(set.name, [(key.clone(), owners)].into())].into());
         let _ = Placed::of(&placed.rules());

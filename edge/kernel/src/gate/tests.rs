@@ -1,6 +1,7 @@
 mod changed;
 mod flows;
 mod forward;
+mod mptcp;
 mod plain;
 mod refusing;
 mod speed;

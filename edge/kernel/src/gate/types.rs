@@ -204,10 +204,13 @@ impl Rules {
         let open = self.open.iter().map(|(address, port)| (address.to_canonical(), *port)).collect();
         let except = self.except.iter().filter_map(|except| except.normal()).collect();
         let except = super::elements::without_covered(&except);
-        let is_joined = |door: &Door| door.proto == Proto::Tcp && shut.contains(door);
-        let mptcp: BTreeSet<Door> = self.mptcp.iter().map(door).filter(is_joined).collect();
-        let tokens = if mptcp.is_empty() { BTreeSet::new() } else { self.tokens.clone() };
-        let mptcp = if tokens.is_empty() { BTreeSet::new() } else { mptcp };
+        let shut_tcp = |door: &Door| door.proto == Proto::Tcp && shut.contains(door);
+        let mut mptcp: BTreeSet<Door> = self.mptcp.iter().map(door).filter(shut_tcp).collect();
+        let mut tokens = self.tokens.clone();
+        if mptcp.is_empty() || tokens.is_empty() {
+            mptcp.clear();
+            tokens.clear();
+        }
         Self { shut, learn, open, except, probe_mark: self.probe_mark, mptcp, tokens }
     }
 }
@@ -252,7 +255,7 @@ impl Seen {
 pub enum Applied {
     /// All was right already.
     Nothing,
-    /// Elements of an intact table.
+    /// Elements of an intact table, which may have got the sets and rules for them.
     Changed {
         /// Elements put in.
         added: usize,

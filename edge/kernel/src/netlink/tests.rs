@@ -85,7 +85,7 @@ fn no_bytes_make_the_readers_panic_or_run_for_ever() {
         }
         walk(Attributes::new(&bytes), 5);
         let message = Message { kind: 0, flags: 0, sequence: 0, port: 0, body: &bytes };
-        let _ = crate::diag::Row::parse(&message, 6);
+        let _ = (crate::diag::Row::parse(&message, 6), crate::diag::Row::parse_mptcp(&message));
         crate::gate::fuzzed(&message);
     }
 }

@@ -103,9 +103,13 @@ pub fn session_row(session: &Session) -> Vec<Cell> {
         (None, Some(pid)) => format!("[{pid}]"),
         (None, None) => "-".to_owned(),
     };
+    let peer = match &session.peer_name {
+        Some(name) => format!("{} ({})", printable(&session.peer), printable(name)),
+        None => printable(&session.peer),
+    };
     vec![
         printable(&session.id).into(),
-        printable(&session.peer).into(),
+        peer.into(),
         age(session.age).into(),
         roughly(session.idle_seconds).into(),
         ebb_model::bytes(session.bytes_in).into(),
@@ -175,6 +179,7 @@ mod tests {
         let evil = "\x1b[2J\u{202e}\u{7}\n";
         let mut session = fixture::session();
         session.peer = evil.to_owned();
+        session.peer_name = Some(evil.to_owned());
         session.process = Some(evil.to_owned());
         session.why = evil.to_owned();
         let mut refusal = fixture::refusal(RefusalKind::Failed);

@@ -25,6 +25,7 @@ struct Counts {
     other: AtomicU64,
     last_in_us: AtomicU64,
     first_refused_us: AtomicU64,
+    staying: Mutex<Vec<TcpStream>>,
     lately: Mutex<VecDeque<u64>>,
     why: Mutex<BTreeMap<String, u64>>,
 }
@@ -33,13 +34,13 @@ pub(super) fn run(spec: &KnockSpec) {
     let counts = Arc::new(Counts { first_refused_us: AtomicU64::new(u64::MAX), ..Counts::default() });
     let threads: Vec<_> = (0..spec.threads)
         .map(|_| {
-            let (counts, to) = (counts.clone(), spec.to.clone());
+            let (counts, to, stay) = (counts.clone(), spec.to.clone(), spec.stay);
             std::thread::spawn(move || {
                 for to in to.iter().cycle() {
                     if counts.over.load(Relaxed) {
                         return;
                     }
-                    knock(&counts, *to);
+                    knock(&counts, *to, stay);
                 }
             })
         })
@@ -59,7 +60,7 @@ pub(super) fn run(spec: &KnockSpec) {
     }
 }
 
-fn knock(counts: &Counts, to: SocketAddr) {
+fn knock(counts: &Counts, to: SocketAddr, stay: bool) {
     let began = now_us();
     let mut stream = match TcpStream::connect(to) {
         Ok(stream) => stream,
@@ -80,6 +81,11 @@ fn knock(counts: &Counts, to: SocketAddr) {
         if lately.len() > LATELY {
             lately.pop_front();
         }
+    }
+    if stay {
+        counts.staying.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        counts.served.fetch_add(1, Relaxed);
+        return;
     }
     let mut line = [ONCE; REQUEST];
     line[1..9].copy_from_slice(&began.to_le_bytes());

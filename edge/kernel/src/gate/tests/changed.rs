@@ -14,6 +14,18 @@ fn rules() -> Rules {
     rules
 }
 
+/// Those, with something of everything that a table can have.
+fn rules_of_every_kind() -> Rules {
+    let mut rules = rules();
+    rules.shut.insert(Door { proto: Proto::Quic, reach: Reach::Any, port: 7003 });
+    rules.shut.insert(tcp(Reach::Forward("10.99.0.2".parse().unwrap()), 80));
+    rules.learn.insert(udp(Reach::Any6, 7004));
+    rules.open.insert(("192.0.2.1".parse().unwrap(), 7000));
+    rules.mptcp.insert(tcp(Reach::Any, 7000));
+    rules.tokens.insert(0x0102_0304);
+    rules
+}
+
 #[test]
 fn whatever_was_done_to_the_table_is_noticed_and_healed() {
     if !nft_is_there() {
@@ -36,9 +48,16 @@ fn whatever_was_done_to_the_table_is_noticed_and_healed() {
             ("nft delete element {} udp_ports '{ 7002 }'", true),
             ("nft add element {} any4 '{ 9 }'", true),
             ("nft delete element {} any6 '{ 7000 }'", true),
+            ("nft flush chain {} output; nft flush chain {} sent_udp; nft delete chain {} sent_udp", true),
+            ("nft delete element {} out_any4 '{ 7002 }'", true),
+            ("nft flush set {} join_any4", true),
+            ("nft flush set {} tokens", true),
+            ("nft add element {} tokens '{ 9 }'", false),
             ("nft add element {} open4 '{ 127.0.0.1 . 7000 }'", false),
             ("nft flush set {} except4", false),
-            ("nft flush set {} any4; nft flush set {} any6", false),
+            // The MPTCP doors are still there, and must be shut ones.
+            ("nft flush set {} any4; nft flush set {} any6", true),
+            ("nft flush set {} addr4", false),
             // One rule of the chain replaced by a similar one.
             (
                 "nft replace rule {} gate_tcp handle $(nft -a list chain {} gate_tcp | sed -n '/@addr4/s/.*handle //p') \
@@ -53,24 +72,24 @@ fn whatever_was_done_to_the_table_is_noticed_and_healed() {
         ];
         for (deed, plain_to_all) in deeds {
             let mut ours = gate();
-            ours.apply(&rules()).unwrap();
+            ours.apply(&rules_of_every_kind()).unwrap();
             assert_eq!(ours.seen().unwrap().unwrap().altered, None);
             run(&deed.replace("{}", &format!("inet {TABLE}")));
             let seen = ours.seen().unwrap();
             assert!(seen.is_none_or(|seen| !seen.intact()), "{deed}: not noticed");
             let others = gate().seen().unwrap();
             assert_eq!(others.is_none_or(|seen| !seen.intact()), plain_to_all, "{deed}");
-            let applied = gate().apply(&rules()).unwrap();
+            let applied = gate().apply(&rules_of_every_kind()).unwrap();
             assert_ne!(applied, Applied::Nothing, "{deed}");
             println!("{deed}: {applied:?}");
             let seen = gate().seen().unwrap().unwrap();
-            assert_eq!((seen.altered, seen.rules), (None, rules()), "{deed}");
+            assert_eq!((seen.altered, seen.rules), (None, rules_of_every_kind()), "{deed}");
             assert_refused("127.0.0.1:7000");
             assert_refused("[::1]:7000");
             // And by the gate that knew how it was.
             run(&deed.replace("{}", &format!("inet {TABLE}")));
-            assert_ne!(ours.apply(&rules()).unwrap(), Applied::Nothing, "{deed}");
-            assert_eq!(ours.apply(&rules()).unwrap(), Applied::Nothing, "{deed}");
+            assert_ne!(ours.apply(&rules_of_every_kind()).unwrap(), Applied::Nothing, "{deed}");
+            assert_eq!(ours.apply(&rules_of_every_kind()).unwrap(), Applied::Nothing, "{deed}");
             assert_eq!(ours.seen().unwrap().unwrap().altered, None, "{deed}");
         }
     });
@@ -89,6 +108,73 @@ fn intact_table_keeps_its_counters() {
         assert_eq!(first.apply(&both).unwrap(), Applied::Nothing);
         assert_refused("[::1]:7000");
         assert_eq!(first.seen().unwrap().unwrap().refused[&tcp(Reach::Any, 7000)], 2);
+    });
+}
+
+/// A table has only what its rules need; what a later rule needs comes in the same batch, and nothing is lost.
+#[test]
+fn a_table_grows_and_keeps_its_counters() {
+    in_new_netns(|| {
+        let _listener = TcpListener::bind("[::]:7000").unwrap();
+        let all = rules_of_every_kind();
+        let door = tcp(Reach::Any, 7000);
+        let mut ours = gate();
+        ours.apply(&shut([door])).unwrap();
+        assert_refused("127.0.0.1:7000");
+        let mut steps = vec![shut([door])];
+        steps.extend(all.shut.iter().map(|more| shut([door, *more])));
+        let base = || shut([door]);
+        steps.push(Rules { learn: all.learn.clone(), ..base() });
+        steps.push(Rules { open: all.open.clone(), ..base() });
+        steps.push(Rules { except: all.except.clone(), ..base() });
+        steps.push(Rules { mptcp: all.mptcp.clone(), tokens: all.tokens.clone(), ..base() });
+        steps.push(Rules { probe_mark: 9, ..base() });
+        steps.push(all);
+        steps.push(base());
+        for (step, rules) in (2..).zip(&steps) {
+            // In turns by the gate that knows the table, and by one that must read it.
+            let applied = if step % 2 == 0 { ours.apply(rules) } else { gate().apply(rules) }.unwrap();
+            assert!(matches!(applied, Applied::Changed { .. } | Applied::Nothing), "{rules:?}: {applied:?}");
+            assert_refused("127.0.0.1:7000");
+            for gate in [&mut ours, &mut gate()] {
+                let seen = gate.seen().unwrap().unwrap();
+                assert_eq!((&seen.rules, seen.refused[&door]), (rules, step), "{:?}", seen.altered);
+            }
+            assert_eq!(gate().seen().unwrap().unwrap().altered, None);
+        }
+    });
+}
+
+/// The same table whether it was built at once or grew.
+#[test]
+fn every_pair_of_rules_makes_a_whole_table() {
+    in_new_netns(|| {
+        let all = rules_of_every_kind();
+        let mut kinds: Vec<Rules> = all.shut.iter().map(|door| shut([*door])).collect();
+        kinds.extend(all.learn.iter().map(|door| Rules { learn: [*door].into(), ..Rules::default() }));
+        kinds.push(Rules { open: all.open.clone(), ..shut([tcp(Reach::Any, 7000)]) });
+        kinds.push(Rules { mptcp: all.mptcp.clone(), tokens: all.tokens.clone(), ..shut([tcp(Reach::Any, 7000)]) });
+        kinds.push(Rules { except: all.except.clone(), ..shut([udp(Reach::Any4, 7002)]) });
+        for first in &kinds {
+            for second in &kinds {
+                let both = Rules {
+                    shut: &first.shut | &second.shut,
+                    learn: &first.learn | &second.learn,
+                    open: &first.open | &second.open,
+                    except: &first.except | &second.except,
+                    mptcp: &first.mptcp | &second.mptcp,
+                    tokens: &first.tokens | &second.tokens,
+                    probe_mark: 0,
+                };
+                let mut gate = gate();
+                for rules in [first, &both, second] {
+                    gate.apply(rules).unwrap();
+                    assert_eq!(gate.seen().unwrap().unwrap().altered, None, "{first:?} {second:?}");
+                    assert_eq!(gate.seen().unwrap().unwrap().rules, *rules);
+                }
+                gate.apply(&Rules::default()).unwrap();
+            }
+        }
     });
 }
 
@@ -183,10 +269,10 @@ EOF");
 #[test]
 fn support_is_told_without_a_trace() {
     in_new_netns(|| {
-        let mut watch = Watch::open("trial").unwrap();
+        let mut watch = Watch::open(crate::gate::TRIAL).unwrap();
         assert!(matches!(support().unwrap(), Support::Ready { mptcp: true }), "{:?}", support());
         assert_eq!(watch.try_next().unwrap(), None);
-        assert_eq!(Gate::open("trial").unwrap().seen().unwrap(), None);
+        assert_eq!(Gate::open(crate::gate::TRIAL).unwrap().seen().unwrap(), None);
     });
 }
 

@@ -89,6 +89,64 @@ fn flows_outlive_a_rebuild_and_a_flush() {
     });
 }
 
+/// The service speaks first to a partner of whom nothing is known (any more): the answer is no newcomer's.
+#[test]
+fn whom_the_service_speaks_to_is_a_partner() {
+    in_new_netns(|| {
+        let (v4, v6) = (Server::new("127.0.0.1:7600"), Server::new("[::1]:7600"));
+        let spoken_to = |server: &Server, client: &UdpSocket| {
+            server.0.send_to(b"hello", client.local_addr().unwrap()).unwrap();
+        };
+        for doors in [vec![udp(Reach::Any, 7600)], vec![udp(addr("127.0.0.1"), 7600), udp(addr("::1"), 7600)]] {
+            let (old4, old6) = (client("127.0.0.1:7600"), client("[::1]:7600"));
+            let mut gate = gate();
+            gate.apply(&learning(doors.clone())).unwrap();
+            spoken_to(&v4, &old4);
+            spoken_to(&v6, &old6);
+            gate.apply(&shut(doors.clone())).unwrap();
+            let (late4, late6) = (client("127.0.0.1:7600"), client("[::1]:7600"));
+            for _ in 0..2 {
+                assert!(v4.hears(&old4, b"a") && v6.hears(&old6, b"b"));
+                assert!(!v4.hears(&late4, b"c") && !v6.hears(&late6, b"d"));
+            }
+            spoken_to(&v4, &late4);
+            spoken_to(&v6, &late6);
+            assert!(v4.hears(&late4, b"e") && v6.hears(&late6, b"f"));
+            let seen = gate.seen().unwrap().unwrap();
+            assert_eq!((seen.flows.len(), seen.altered, &seen.rules), (4, None, &shut(doors.clone())));
+            // What goes out is no refusal.
+            assert_eq!(seen.refused.values().sum::<u64>(), 4);
+            gate.apply(&Rules::default()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn not_everybody_spoken_to_is_learnt() {
+    in_new_netns(|| {
+        let others = Server::new("127.0.0.2:7600");
+        let mine = Server::new("127.0.0.1:7600");
+        let quic = Server::new("127.0.0.1:4433");
+        let door = udp(Reach::Any4, 7600);
+        let quic_door = Door { proto: Proto::Quic, reach: Reach::Any4, port: 4433 };
+        let mut rules = shut([door, quic_door]);
+        rules.open.insert(("127.0.0.2".parse().unwrap(), 7600));
+        rules.except.insert(Except { from: ("127.0.0.9".parse().unwrap(), 32), door });
+        let mut gate = gate();
+        gate.apply(&rules).unwrap();
+        let tester = UdpSocket::bind("127.0.0.9:0").unwrap();
+        tester.connect("127.0.0.1:7600").unwrap();
+        mine.0.send_to(b"a", tester.local_addr().unwrap()).unwrap();
+        others.0.send_to(b"b", client("127.0.0.2:7600").local_addr().unwrap()).unwrap();
+        let quic_client = client("127.0.0.1:4433");
+        quic.0.send_to(b"c", quic_client.local_addr().unwrap()).unwrap();
+        gate.seen().unwrap();
+        assert_eq!(gate.flows.0, Vec::<Vec<u8>>::new());
+        assert!(mine.hears(&tester, b"d"));
+        assert!(!quic.hears(&quic_client, &[&[0xc3, 0, 0, 0, 1][..], &[7; 1195]].concat()));
+    });
+}
+
 #[test]
 fn exceptions_and_listeners_of_others() {
     in_new_netns(|| {

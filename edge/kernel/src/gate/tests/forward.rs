@@ -1,6 +1,6 @@
 //! Doors behind this host: a container-like namespace with a published port.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::gate::Except;
@@ -96,5 +96,38 @@ fn published_port_of_a_container_is_shut_and_its_connections_live() {
         assert_refused("10.77.0.1:8080");
         gate.apply(&Rules::default()).unwrap();
         assert_open("10.77.0.1:8080");
+    });
+}
+
+#[test]
+fn whom_a_container_speaks_to_is_a_partner() {
+    if !nft_is_there() {
+        return;
+    }
+    in_new_netns(|| {
+        let (container, lan) = (Host::new(), Host::new());
+        run(&format!("CONTAINER={} CLIENT={}\n{WORLD}", container.thread, lan.thread));
+        let bind = |to: &'static str| {
+            let socket = UdpSocket::bind(to).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket
+        };
+        let server = container.run(move || bind("10.99.0.2:80"));
+        let clients = [bind("10.99.0.1:0"), lan.run(move || bind("10.88.0.2:0"))];
+        let door = udp(Reach::Forward("10.99.0.2".parse().unwrap()), 80);
+        let mut gate = gate();
+        gate.apply(&shut([door])).unwrap();
+        let mut buffer = [0; 9];
+        for client in &clients {
+            // From here an error at once; from elsewhere an ICMP message, of which a socket without peer does not hear.
+            let _ = client.send_to(b"refused", "10.99.0.2:80");
+            server.send_to(b"hello", client.local_addr().unwrap()).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 5);
+            client.send_to(b"passes", "10.99.0.2:80").unwrap();
+            assert_eq!(server.recv(&mut buffer).unwrap(), 6);
+        }
+        let seen = gate.seen().unwrap().unwrap();
+        assert_eq!((seen.flows.len(), seen.refused[&door], seen.altered), (2, 2, None));
+        assert!(seen.flows.iter().all(|flow| flow.door == door && flow.local == "10.99.0.2:80".parse().unwrap()));
     });
 }
