@@ -127,8 +127,13 @@ pub fn resumed() -> ResumeReport {
 }
 
 pub fn held() -> HoldReport {
-    let hold =
-        Hold { requester: "operator".to_owned(), reason: "kernel upgrade".to_owned(), by: "root".to_owned(), by_uid: 0, ..hold() };
+    let hold = Hold {
+        requester: "operator".to_owned(),
+        reason: "kernel upgrade".to_owned(),
+        by: "root".to_owned(),
+        by_uid: 0,
+        ..hold()
+    };
     HoldReport { hold, changed: true, shut: true, remaining: Vec::new() }
 }
 

@@ -38,6 +38,8 @@ pub struct Said {
     pub out: Vec<u8>,
     /// Talk, for standard error.
     pub talk: String,
+    /// Talk that comes after the results, as a sum below a table does.
+    pub after: String,
     /// Only results and refusals are wanted.
     pub quiet: bool,
 }
@@ -55,6 +57,14 @@ impl Said {
         }
     }
 
+    /// A line of talk below the results.
+    pub fn below(&mut self, line: &str) {
+        if !self.quiet {
+            self.after.push_str(line);
+            self.after.push('\n');
+        }
+    }
+
     /// A line on standard error that is never left out.
     pub fn even_if_quiet(&mut self, line: &str) {
         self.talk.push_str(line);
@@ -64,7 +74,7 @@ impl Said {
     /// Whether there is nothing to write.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.out.is_empty() && self.talk.is_empty()
+        self.out.is_empty() && self.talk.is_empty() && self.after.is_empty()
     }
 }
 

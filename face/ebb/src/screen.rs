@@ -248,14 +248,17 @@ impl Screen {
             self.said.out.clear();
             written.map_err(Problem::Output)?;
         }
+        let after = std::mem::take(&mut self.said.after);
+        let _ = self.talk.write_all(after.as_bytes());
         Ok(())
     }
 
     /// Home, each line with what was behind it erased, then what was below.
     fn write_page(&mut self) -> Result<(), Problem> {
-        let text = String::from_utf8_lossy(&self.said.out).into_owned() + &self.said.talk;
+        let text = String::from_utf8_lossy(&self.said.out).into_owned() + &self.said.talk + &self.said.after;
         self.said.out.clear();
         self.said.talk.clear();
+        self.said.after.clear();
         let page = format!("\x1b[H{}\x1b[J", anstream::adapter::strip_str(&text).to_string().replace('\n', "\x1b[K\n"));
         let mut out = io::stdout().lock();
         out.write_all(page.as_bytes()).and_then(|()| out.flush()).map_err(Problem::Output)

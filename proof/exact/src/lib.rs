@@ -13,6 +13,7 @@ mod daemon;
 mod ebb;
 mod flows;
 mod knocks;
+mod meet;
 mod net;
 pub mod part;
 
@@ -22,6 +23,7 @@ pub use daemon::{Daemon, Listen, Served, ServeSpec};
 pub use ebb::{Answer, Ebb, Watched};
 pub use flows::{Answered, Flows, FlowsSpec};
 pub use knocks::{Knocked, KnockSpec, Knocks};
+pub use meet::{Met, meet};
 pub use net::{CLIENT4, CLIENT6, Net, server4, server6, skipped, told};
 
 /// Ends the test when something that it needs is not to be had.

@@ -68,7 +68,7 @@ fn the_gate_comes_back_while_ebb_watches() -> Outcome {
     let answer = drain.wait(LATE)?;
     let report = answer.drains()[0];
     assert_eq!((answer.code, report.outcome), (Some(0), Came::Stopped), "{answer:?}");
-    assert!(report.leaks.is_empty() && report.refused > 3, "{report:?}");
+    assert!(report.leaks.is_empty(), "{report:?}"); // the number of refusals went with the tables
     assert_eq!(ebb(&a, &["resume", "echo"])?.code, Some(0));
     let tables = a.check(&["nft", "list", "tables"])?;
     assert!(tables.contains("inet filter") && !tables.contains("ebb"), "{tables}");

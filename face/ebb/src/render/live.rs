@@ -139,7 +139,7 @@ fn line(progress: &Progress, since: Duration, pad: usize, columns: usize) -> Str
         let left = deadline - since;
         parts.push((
             1,
-            if left > 0.0 { format!("deadline in {}", roughly(left)) } else { "deadline reached".to_owned() },
+            if left > 0.0 { format!("deadline in {}", roughly(left.ceil())) } else { "deadline reached".to_owned() },
         ));
     }
     shorten(parts, columns)

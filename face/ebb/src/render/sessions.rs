@@ -34,7 +34,7 @@ impl Text for Sessions {
             }
             (Frame::Listed(listed), _) => {
                 self.measure(view, said);
-                said.talk(&summary(listed));
+                said.below(&summary(listed));
             }
             _ => common::frame(frame, view, said),
         }
