@@ -206,7 +206,8 @@ impl Drain {
             }
             Input::Shut { cookies } if self.phase == Phase::Shutting => {
                 self.phase = Phase::Proving;
-                self.shut_at = Some(now);
+                // One that goes on has been shut since it began: who is still there has waited since then.
+                self.shut_at = Some(if self.ledger.baseline().is_some() { self.began } else { now });
                 self.cookies = cookies;
                 self.cookies_at = cookies.then_some(now);
                 // The census first: who is there now was there before the gate.

@@ -208,7 +208,7 @@ impl fmt::Display for Why {
                 write!(f, "{service} shares a door with {with}: the gate shuts it for both")
             }
             Self::HeldByOther { service, requester, reason, since } => {
-                write!(f, "{service} is held by `{requester}` since {}", duration(*since))?;
+                write!(f, "{service} is held by `{requester}` for {}", duration(*since))?;
                 if reason.is_empty() { Ok(()) } else { write!(f, " ({})", printable(reason)) }
             }
             Self::NotHeld { service, requester } => write!(f, "{service} has no hold of `{requester}`"),

@@ -100,17 +100,14 @@ fn failed(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
 
 impl Store {
     /// Opens `dir/ebb.db`, making both if they are missing and we may; else for reading only.
-    /// A store that does not exist and cannot be made is an empty one for reading.
+    /// A store that does not exist and that the caller may not make is an empty one for reading.
     ///
     /// # Errors
     /// The file is there and cannot be opened, or is of a newer version.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("ebb.db");
         match Self::open_for_writing(dir, &path) {
-            Err(error)
-                if error.is_not_permitted()
-                    || matches!(error, StoreError::Directory { .. } | StoreError::Open { .. }) =>
-            {
+            Err(error) if error.is_not_permitted() || matches!(error, StoreError::Open { .. }) => {
                 if path.exists() {
                     Self::open_for_reading(&path)
                 } else {

@@ -121,10 +121,8 @@ fn a_store_of_a_newer_ebb_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_is_empty_and_says_so() {
-    let store = Store::open(Path::new("/proc/no-such-place")).unwrap();
-    assert!(!store.is_writable());
-    assert!(store.holds().unwrap().is_empty());
+fn a_place_where_no_store_can_be_is_an_error_not_an_empty_store() {
+    assert!(matches!(Store::open(Path::new("/proc/no-such-place")), Err(StoreError::Directory { .. })));
 }
 
 #[test]

@@ -65,13 +65,28 @@ impl Scene {
 
     /// Ends and gives the report's numbers: chosen, by themselves, by us, cut, failed.
     fn end(&self, words: &[&str]) -> ([u64; 5], f64) {
-        let answer = self.ebb.done(&[&["end", "exact-part", "--yes"], words].concat());
-        let report = answer.one("ended");
-        let numbers = ["chosen", "by_themselves", "by_us", "cut", "failed"].map(|name| {
-            report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report:#}"))
-        });
-        (numbers, report["took_seconds"].as_f64().unwrap_or_default())
+        end(&self.ebb, words)
     }
+}
+
+fn end(ebb: &Ebb, words: &[&str]) -> ([u64; 5], f64) {
+    let answer = ebb.done(&[&["end", "exact-part", "--yes"], words].concat());
+    let report = answer.one("ended");
+    let numbers = ["chosen", "by_themselves", "by_us", "cut", "failed"]
+        .map(|name| report[name].as_u64().unwrap_or_else(|| panic!("no {name} in {report:#}")));
+    (numbers, report["took_seconds"].as_f64().unwrap_or_default())
+}
+
+/// Does something while a crowd has lines echoed without a pause.
+fn beside<T: Send>(active: &mut Crowd, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(work);
+        while !done.is_finished() {
+            active.echo(LIMIT);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Long enough to be idle, which a goodbye asks for.
@@ -120,7 +135,7 @@ fn the_idle_alone() {
     scene.speak();
     std::thread::sleep(Duration::from_millis(3500));
     scene.v6.echo(LIMIT);
-    let (ended, _) = scene.end(&["--idle-over", "3s"]);
+    let (ended, _) = beside(&mut scene.v6, || end(&scene.ebb, &["--idle-over", "3s"]));
     assert_eq!(ended, [u64::from(V4), 0, u64::from(V4), 0, 0]);
     scene.stands((0, &[(CLOSED, V4)]), (V6, &[]));
 }
@@ -131,7 +146,7 @@ fn all_politely_and_the_active_after_the_grace() {
     scene.speak();
     fall_idle();
     scene.v6.echo(LIMIT);
-    let (ended, _) = scene.end(&["--all", "--grace", "1s"]);
+    let (ended, _) = beside(&mut scene.v6, || end(&scene.ebb, &["--all", "--grace", "1s"]));
     let (v4, v6) = (u64::from(V4), u64::from(V6));
     assert_eq!(ended, [v4 + v6, 0, v4, v6, 0]);
     scene.stands((0, &[(CLOSED, V4)]), (0, &[(RESET, V6)]));
@@ -158,9 +173,7 @@ fn at_the_deadline(then: &[&str]) -> Option<(Scene, Value)> {
     drain.event("GateProven");
     drain.until("census", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == V4 + V6);
     scene.v4.end(10);
-    std::thread::sleep(Duration::from_millis(2500));
-    scene.v6.echo(LIMIT);
-    let answer = drain.wait(LIMIT);
+    let answer = beside(&mut scene.v6, || drain.wait(LIMIT));
     let report = answer.one("drained").clone();
     assert_eq!((answer.code, &report["outcome"]), (Some(0), &"stopped".into()), "{answer:#?}");
     assert_eq!(report["leaks"].as_array().map(Vec::len), Some(0), "{report:#}");

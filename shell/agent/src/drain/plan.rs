@@ -11,7 +11,7 @@ use super::admit::warnings;
 use crate::observe::{self, Book};
 use crate::verbs::hold::{Checked, no_door};
 use crate::verbs::services::{Known, tell};
-use crate::verbs::sessions::sort;
+use crate::verbs::sessions::{pids, sort};
 use crate::world::World;
 use crate::{converge, say};
 
@@ -46,11 +46,13 @@ pub(crate) async fn tell_all(
         sessions.retain(|session| session.state != SessionState::Orphan);
         let total = sessions.len() as u64;
         sort(&mut sessions, Sort::Age);
+        sessions.truncate(NAMED);
+        observe::add_processes(&mut sessions, &pids(service));
         let plan = Plan {
             service: tell(service, known, None, seen.as_ref()),
             steps: steps(service, wish, spec),
             warnings,
-            sessions: sessions.iter().take(NAMED).map(say::session).collect(),
+            sessions: sessions.iter().map(say::session).collect(),
             total,
         };
         reply.send(Frame::Plan(plan)).await;

@@ -55,6 +55,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
 }
 
 pub(crate) fn sort(sessions: &mut [Session], by: Sort) {
+    // Those that are equal stay in one order from one look to the next.
+    sessions.sort_by_key(|session| session.id);
     match by {
         Sort::Age => sessions.sort_by_key(|session| std::cmp::Reverse(session.age.at_least())),
         Sort::Idle => sessions.sort_by_key(|session| std::cmp::Reverse(session.idle)),

@@ -67,6 +67,8 @@ static NOTHING: Rules = Rules {
     open: std::collections::BTreeSet::new(),
     except: std::collections::BTreeSet::new(),
     probe_mark: 0,
+    mptcp: std::collections::BTreeSet::new(),
+    tokens: std::collections::BTreeSet::new(),
 };
 
 /// Doors of others: 50 ports on every address, 50 on one address each.
