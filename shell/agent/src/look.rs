@@ -251,6 +251,9 @@ fn is_of(service: &Service, record: &Record) -> bool {
 /// Services that are held and have no listening socket any more: known from what we remember of them.
 fn add_held(services: &mut Vec<Service>, holds: &[Hold], records: &[Record], sight: &Sight) {
     for record in records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)) {
+        // Without root the owner of a socket is not seen; that of a door which is held is known all the same.
+        let unowned = |service: &Service| matches!(&service.origin, Origin::Trees(trees) if trees.is_empty());
+        services.retain(|service| !(unowned(service) && service.doors.is_subset(&record.doors)));
         if let Some(service) = services.iter_mut().find(|service| service.name == record.service) {
             service.doors.extend(&record.doors);
             continue;
@@ -350,6 +353,13 @@ pub(crate) fn unix_paths_of(control_group: Option<&str>) -> Vec<String> {
     let Some((tree, path)) = cgroup::Tree::find().ok().zip(control_group) else { return Vec::new() };
     let pids = tree.pids_of(path, cgroup::Depth::All).unwrap_or_default();
     unix_listeners(pids.into_iter()).into_iter().map(|(path, _)| path).collect()
+}
+
+/// Paths of the unix sockets on which processes of this executable listen.
+pub(crate) fn unix_paths_of_executable(name: &str) -> Vec<String> {
+    let is_named = |pid: &process::Pid| matches!(process::read(*pid), Ok(Some(found)) if executable(&found) == name);
+    let pids = process::pids().unwrap_or_default().into_iter().filter(is_named);
+    unix_listeners(pids).into_iter().map(|(path, _)| path).collect()
 }
 
 /// Listening unix sockets with a name, and which of these processes hold them. From `/proc/net/unix`,

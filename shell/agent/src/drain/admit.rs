@@ -137,11 +137,17 @@ fn is_named(which: &Which, name: &ServiceName) -> bool {
 /// A name that fits no service with a door may be a unit that is stopped, or one with unix sockets only:
 /// then that is the reason.
 pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]) {
-    let Some(systemd) = &world.systemd else { return };
     for (typed, why) in refused {
         if !matches!(why, Why::NoSuchService { .. }) {
             continue;
         }
+        let Some(systemd) = &world.systemd else {
+            let unix = look::unix_paths_of_executable(typed);
+            if let Some(service) = ServiceName::new(typed.clone()).ok().filter(|_| !unix.is_empty()) {
+                *why = Why::NoDoor { service, unix };
+            }
+            continue;
+        };
         let unit = if typed.contains('.') { typed.clone() } else { format!("{typed}.service") };
         let Ok(name) = UnitName::new(&unit) else { continue };
         let Ok(unit) = systemd.unit(&name).await else { continue };
