@@ -269,14 +269,14 @@ impl Drain {
             self.cookies = true;
             self.cookies_at = Some(now);
         }
-        let first = self.ledger.baseline().is_none();
+        let baseline = self.ledger.baseline().map(BTreeSet::len);
         let late = cookies && self.shut_at.is_some_and(|shut| now.since(shut) < COOKIE_LIFE);
         let leaks = self.ledger.observe(seen, late, now);
         self.census_at = Some(now);
         self.census_cost = cost;
         self.unread = None;
         let mut actions = Vec::new();
-        if first {
+        if baseline != self.ledger.baseline().map(BTreeSet::len) {
             actions.push(Action::KeepBaseline);
         }
         if !leaks.is_empty() {

@@ -65,8 +65,8 @@ impl Ledger {
     }
 
     /// Takes a whole census. The first one is the baseline; after it, a session that was not there is a
-    /// leak unless its client may enter or `late` says that such may appear (SYN cookies). Answers with
-    /// the new leaks.
+    /// leak unless its client may enter or `late` says that such may appear (SYN cookies). A UDP flow is
+    /// none either: it is known because the gate learnt it before it shut. Answers with the new leaks.
     pub fn observe(&mut self, seen: &[Seen], late: bool, now: Mono) -> Vec<SessionId> {
         let first = self.baseline.is_none();
         let mut present = BTreeMap::new();
@@ -78,7 +78,7 @@ impl Ledger {
             let fresh = !first && !known;
             let excepted = fresh && session.may_enter;
             if fresh && !excepted && session.state != SessionState::Orphan {
-                if late {
+                if late || session.state == SessionState::Flow {
                     self.baseline.as_mut().map(|baseline| baseline.insert(session.id));
                     self.tally.at_start += 1;
                 } else if self.leaked.insert(session.id) {
@@ -246,6 +246,15 @@ mod tests {
         assert!(ledger.observe(&[open(1), open(2)], true, Mono(1)).is_empty());
         assert!(ledger.observe(&[open(1), open(2)], false, Mono(2)).is_empty());
         assert_eq!((ledger.leaks(), ledger.tally().at_start), (0, 2));
+    }
+
+    #[test]
+    fn a_flow_that_is_learnt_after_the_first_census_was_there_and_is_no_leak() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&[], false, Mono(0));
+        assert!(ledger.observe(&[seen(1, SessionState::Flow, false)], false, Mono(1)).is_empty());
+        assert_eq!((ledger.leaks(), ledger.tally().at_start), (0, 1));
+        assert_eq!(ledger.baseline().map(BTreeSet::len), Some(1));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod closings;
 pub mod diag;
 pub mod gate;
+pub mod names;
 pub mod netlink;
 pub mod netns;
 pub mod netstat;

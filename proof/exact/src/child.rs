@@ -31,8 +31,8 @@ pub fn heavy() -> File {
     file
 }
 
-/// The helper program, which is built beside the tests.
-pub(crate) fn helper() -> PathBuf {
+/// The program of the parts, which is built beside the tests.
+pub(crate) fn parts() -> PathBuf {
     let here = must("find ourselves", std::env::current_exe());
     // target/PROFILE/deps/TEST-HASH, beside target/PROFILE/exact-part.
     let found = here.ancestors().skip(1).take(2).map(|dir| dir.join("exact-part")).find(|path| path.exists());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ebb_kernel::netns::Ns;
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Part, helper};
+use crate::child::{Part, parts};
 use crate::net::Net;
 
 /// What a client wants.
@@ -42,13 +42,26 @@ impl CrowdSpec {
     /// Clients that want one answer each, at once.
     #[must_use]
     pub fn answers(to: SocketAddr, count: u32) -> Self {
-        Self { to: vec![to], count, kind: Kind::Answer, speak: true, fastopen: false, half_close: false, at_once: count }
+        Self {
+            to: vec![to],
+            count,
+            kind: Kind::Answer,
+            speak: true,
+            fastopen: false,
+            half_close: false,
+            at_once: count,
+        }
     }
 
     /// Clients that stay.
     #[must_use]
     pub fn echoes(to: impl IntoIterator<Item = SocketAddr>, count: u32) -> Self {
-        Self { to: to.into_iter().collect(), kind: Kind::Echo, speak: false, ..Self::answers(([0, 0, 0, 0], 0).into(), count) }
+        Self {
+            to: to.into_iter().collect(),
+            kind: Kind::Echo,
+            speak: false,
+            ..Self::answers(([0, 0, 0, 0], 0).into(), count)
+        }
     }
 }
 
@@ -108,12 +121,12 @@ impl Crowd {
     /// Starts them in this namespace: the server's own, for loopback clients.
     #[must_use]
     pub fn start_in(ns: &Ns, specs: &[CrowdSpec]) -> Self {
-        Self(specs.iter().map(|spec| Part::start(&helper(), ns, "crowd", spec)).collect())
+        Self(specs.iter().map(|spec| Part::start(&parts(), ns, "crowd", spec)).collect())
     }
 
     /// One more process.
     pub fn add(&mut self, net: &Net, spec: &CrowdSpec) {
-        self.0.push(Part::start(&helper(), &net.client, "crowd", spec));
+        self.0.push(Part::start(&parts(), &net.client, "crowd", spec));
     }
 
     /// How it stands.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Part, helper};
+use crate::child::{Part, parts};
 use crate::net::Net;
 
 /// One socket to listen at.
@@ -88,7 +88,7 @@ impl Daemon {
     /// Starts one; it listens when this returns. ebb knows it as `exact-part`.
     #[must_use]
     pub fn start(net: &Net, spec: &ServeSpec) -> Self {
-        Self::run(net, spec, helper(), false)
+        Self::run(net, spec, parts(), false)
     }
 
     /// Starts one with an executable of its own name.
@@ -99,7 +99,7 @@ impl Daemon {
         let dir = std::env::temp_dir().join(format!("ebb-exact-{}-{number}-{name}", std::process::id()));
         let program = dir.join(name);
         crate::must("make a directory", std::fs::create_dir_all(&dir));
-        crate::must("copy the helper", std::fs::copy(helper(), &program));
+        crate::must("copy the program", std::fs::copy(parts(), &program));
         Self::run(net, spec, program, true)
     }
 

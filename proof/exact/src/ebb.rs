@@ -137,7 +137,9 @@ impl Watched {
                         return (at, frame);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} from ebb {} in {limit:?}: {:#?}", self.words, self.tail()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {what} from ebb {} in {limit:?}: {:#?}", self.words, self.tail())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait();
                     let stderr = self.stderr.take().and_then(|reader| reader.join().ok());
@@ -174,7 +176,9 @@ impl Watched {
         let status = loop {
             match must("wait for ebb", self.child.try_wait()) {
                 Some(status) => break status,
-                None if Instant::now() >= until => panic!("ebb {} goes on after {limit:?}: {:#?}", self.words, self.tail()),
+                None if Instant::now() >= until => {
+                    panic!("ebb {} goes on after {limit:?}: {:#?}", self.words, self.tail())
+                }
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Part, helper};
+use crate::child::{Part, parts};
 use crate::net::Net;
 
 /// Orders of one process of flows.
@@ -37,7 +37,7 @@ impl Flows {
     /// Makes flows, which say nothing yet.
     #[must_use]
     pub fn start(net: &Net, spec: &FlowsSpec) -> Self {
-        Self(Part::start(&helper(), &net.client, "flows", spec))
+        Self(Part::start(&parts(), &net.client, "flows", spec))
     }
 
     /// Each sends its datagram once.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Part, helper};
+use crate::child::{Part, parts};
 use crate::net::Net;
 
 /// Orders of one process.
@@ -48,7 +48,7 @@ impl Knocks {
     /// Begins to knock.
     #[must_use]
     pub fn start(net: &Net, processes: u32, spec: &KnockSpec) -> Self {
-        Self((0..processes).map(|_| Part::start(&helper(), &net.client, "knock", spec)).collect())
+        Self((0..processes).map(|_| Part::start(&parts(), &net.client, "knock", spec)).collect())
     }
 
     /// What came of it so far.

@@ -19,10 +19,10 @@ pub mod part;
 
 pub use child::{Part, heavy, now_us};
 pub use crowd::{Crowd, CrowdSpec, Kind, Tally};
-pub use daemon::{Daemon, Listen, Served, ServeSpec};
+pub use daemon::{Daemon, Listen, ServeSpec, Served};
 pub use ebb::{Answer, Ebb, Watched};
 pub use flows::{Answered, Flows, FlowsSpec};
-pub use knocks::{Knocked, KnockSpec, Knocks};
+pub use knocks::{KnockSpec, Knocked, Knocks};
 pub use meet::{Met, meet};
 pub use net::{CLIENT4, CLIENT6, Net, server4, server6, skipped, told};
 

@@ -1,7 +1,9 @@
 //! Two namespaces and a cable.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ebb_kernel::netns::{Links, Ns, Prefix, in_ns};
 
@@ -9,6 +11,8 @@ use crate::must;
 
 /// Server addresses of each family. Clients have 64,000 ports towards each.
 const ADDRESSES: u16 = 8;
+/// A cable is up in less than a second.
+const CABLE: Duration = Duration::from_secs(20);
 /// The client's.
 pub const CLIENT4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 1));
 /// The client's.
@@ -68,7 +72,21 @@ impl Net {
         net.sysctl(&net.client, "net/ipv4/ip_local_port_range", "1024 65535");
         net.sysctl(&net.server, "net/core/somaxconn", "65535");
         net.sysctl(&net.server, "net/ipv4/tcp_max_syn_backlog", "65535");
+        net.wait_for_the_cable();
         Some(net)
+    }
+
+    /// IPv6 goes by a cable only when the kernel has noticed, in its own time, that both ends are up.
+    fn wait_for_the_cable(&self) {
+        let began = Instant::now();
+        let ends = [(&self.client, server6(8)), (&self.server, CLIENT6), (&self.client, server4(8))];
+        for (from, to) in ends {
+            let nobody = || TcpStream::connect_timeout(&(to, 9).into(), Duration::from_secs(1)).err();
+            while must("enter a namespace", in_ns(from, nobody)).is_none_or(|e| e.kind() != ErrorKind::ConnectionRefused) {
+                assert!(began.elapsed() < CABLE, "no way to {to} within {CABLE:?}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 
     /// Sets a kernel setting in one namespace.

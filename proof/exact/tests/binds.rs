@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ebb_exact::{
-    Answer, Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, meet, server4, server6,
-};
+use ebb_exact::{Answer, Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, meet, server4, server6};
 use ebb_kernel::netns::Ns;
 
 const PORT: u16 = 7000;
@@ -191,9 +189,9 @@ fn two_services_on_one_door_are_both_shut_and_it_is_said() {
     let ways = ways(&net, &[server4(1)], &[HERE4]);
     let mut crowds = connect(&ways);
     let answer = ebb.run(&["drain", "alpha", "--no-stop", "--deadline", "1s"]);
-    let warned = answer.all("note").any(|note| {
-        note["warning"] == true && note["text"].as_str().is_some_and(|text| text.contains("beta"))
-    });
+    let warned = answer
+        .all("note")
+        .any(|note| note["warning"] == true && note["text"].as_str().is_some_and(|text| text.contains("beta")));
     assert!(warned, "{answer:#?}");
     all_meet(&ways, Met::Refused);
     unharmed(&mut crowds);

@@ -119,6 +119,10 @@ fn of_100_000_established_connections_not_one_is_harmed() {
     ebb.done(&["resume", "exact-part"]);
     let tally = crowd.echo(LIMIT);
     assert_eq!((tally.echoes, tally.lost, tally.living), (3 * all, 0, all), "after resume: {tally:?}");
-    told(&format!("{all} connected and echoed in {connected:.1?}, all done in {:.1?}, harmed: {}", began.elapsed(), tally.lost));
+    told(&format!(
+        "{all} connected and echoed in {connected:.1?}, all done in {:.1?}, harmed: {}",
+        began.elapsed(),
+        tally.lost
+    ));
     drop(server);
 }

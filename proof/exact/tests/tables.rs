@@ -11,7 +11,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 const FOREIGN: &str = "
 table inet filter {
     set blocked { type ipv4_addr; flags interval; elements = { 192.0.2.0/24, 198.51.100.7 } }
-    map ports { type inet_service : verdict; elements = { 22 : accept, 7000 : accept } }
+    map ports {
+        type inet_service : verdict
+        elements = { 22 : accept, 7000 : accept }
+    }
     chain input {
         type filter hook input priority filter; policy drop;
         iif lo accept
@@ -21,14 +24,28 @@ table inet filter {
         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
         meta l4proto { icmp, ipv6-icmp } accept
     }
-    chain output { type filter hook output priority filter; policy accept; }
+    chain output {
+        type filter hook output priority filter; policy accept;
+    }
 }
 table ip nat {
-    chain prerouting { type nat hook prerouting priority dstnat; tcp dport 8000 redirect to :7000; }
+    chain prerouting {
+        type nat hook prerouting priority dstnat;
+        tcp dport 8000 redirect to :7000
+    }
 }
 table ip6 empty { }
-table arp watch { chain input { type filter hook input priority 0; policy accept; } }
-table inet ebbtide { comment \"not ours\"; chain input { type filter hook input priority -5; tcp dport 9 drop; } }
+table arp watch {
+    chain input {
+        type filter hook input priority 0; policy accept;
+    }
+}
+table inet ebbtide {
+    chain input {
+        type filter hook input priority -5;
+        tcp dport 9 drop
+    }
+}
 ";
 
 /// All rules with their handles; those of our table left out.

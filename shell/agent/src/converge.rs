@@ -1,6 +1,6 @@
 //! Makes the gate in the kernel what all holds on disk ask for.
 
-use ebb_kernel::gate;
+use ebb_kernel::{diag, gate};
 use ebb_model::{Door, Service, Why};
 
 use crate::convert::{door_from, door_to};
@@ -15,10 +15,45 @@ pub(crate) struct Converged {
 /// Makes the gate what the holds ask for. `services` are those found now: others' doors on a port that
 /// is shut by wildcard are kept open.
 pub(crate) fn converge(world: &World, services: &[Service]) -> Result<Converged, Why> {
-    let rules = wanted(world, services)?;
+    let mut rules = wanted(world, services)?;
     let mut gate = gate::Gate::open(TABLE).map_err(|error| gate_error(&error))?;
+    let before = gate.seen().map_err(|error| gate_error(&error))?.filter(gate::Seen::intact);
+    add_joins(&mut rules);
     let applied = gate.apply(&rules).map_err(|error| gate_error(&error))?;
-    Ok(Converged { changed: applied != gate::Applied::Nothing })
+    let same = before.is_some_and(|seen| without_joins(&seen.rules) == without_joins(&rules.normal()));
+    if !rules.mptcp.is_empty() {
+        // Whoever came in while we looked may have more paths too; now that it is shut nobody else comes.
+        add_joins(&mut rules);
+        gate.apply(&rules).map_err(|error| gate_error(&error))?;
+    }
+    Ok(Converged { changed: applied != gate::Applied::Nothing && !same })
+}
+
+/// Connections come and go, the gate is the same.
+fn without_joins(rules: &gate::Rules) -> gate::Rules {
+    gate::Rules { mptcp: Default::default(), tokens: Default::default(), ..rules.clone() }
+}
+
+/// Lets more paths of the MPTCP connections that exist pass at the doors where they came in. Where that cannot be read,
+/// or a plain TCP listener is at the same port (it would take a path for a new connection), none passes.
+fn add_joins(rules: &mut gate::Rules) {
+    let listeners = diag::listeners().unwrap_or_default();
+    let is_mptcp = |door: &&gate::Door| {
+        let at_port =
+            || listeners.iter().filter(|row| row.state == diag::State::Listen && row.local.port() == door.port);
+        door.proto == gate::Proto::Tcp
+            && !matches!(door.reach, gate::Reach::Forward(_))
+            && at_port().next().is_some()
+            && at_port().all(|row| row.mptcp)
+    };
+    rules.mptcp = rules.shut.iter().filter(is_mptcp).copied().collect();
+    rules.tokens.clear();
+    if !rules.mptcp.is_empty() {
+        let ports = rules.mptcp.iter().map(|door| door.port).collect();
+        let query = diag::Query { proto: diag::SockProto::Mptcp, ports, info: true, ..diag::Query::default() };
+        // What was read of a list that is not whole are connections all the same.
+        let _ = diag::dump(&query, &mut |row| rules.tokens.extend(row.token));
+    }
 }
 
 fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {

@@ -100,7 +100,8 @@ impl Crowd {
         let mut asked = false;
         let begun = if self.spec.fastopen {
             let flags = SendFlags::from_bits_retain(MSG_FASTOPEN) | SendFlags::NOSIGNAL;
-            rustix::net::sendto(&socket, &request(self.spec.kind, index), flags, &to).map(|sent| asked = sent == REQUEST)
+            rustix::net::sendto(&socket, &request(self.spec.kind, index), flags, &to)
+                .map(|sent| asked = sent == REQUEST)
         } else {
             rustix::net::connect(&socket, &to)
         };
@@ -154,7 +155,8 @@ impl Crowd {
     fn ask(&mut self, index: usize) {
         let line = request(self.spec.kind, index);
         let Some(client) = &mut self.clients[index] else { return };
-        let sent = if client.asked { Ok(REQUEST) } else { rustix::net::send(&client.socket, &line, SendFlags::NOSIGNAL) };
+        let sent =
+            if client.asked { Ok(REQUEST) } else { rustix::net::send(&client.socket, &line, SendFlags::NOSIGNAL) };
         client.asked = false;
         client.stage = Stage::Waiting(0);
         self.tally.waiting += 1;

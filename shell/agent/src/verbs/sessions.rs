@@ -1,8 +1,10 @@
 //! `ebb sessions`.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ebb_kernel::{cgroup, process};
+use ebb_kernel::{cgroup, names, process};
 use ebb_link::Reply;
 use ebb_model::{Origin, Service, Session, SessionState, Why};
 use ebb_wire::v1::{Frame, Listed, SessionsRequest, Sort};
@@ -42,8 +44,11 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
             observe::add_processes(&mut sessions, &pids(&service));
         }
         let shown = sessions.len() as u64;
+        let mut names = Names::default();
         for session in &sessions {
-            if !reply.send_blocking(Frame::Session(say::session(session))) {
+            let mut told = say::session(session);
+            told.peer_name = request.names.then(|| names.of(session.peer.ip())).flatten();
+            if !reply.send_blocking(Frame::Session(told)) {
                 return Ok(());
             }
         }
@@ -52,6 +57,25 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
         Ok(())
     });
     told.await.map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?
+}
+
+/// The resolver is asked for so many names at most: an answer may take seconds, and a list of a hundred thousand
+/// clients is not read by name.
+const NAMES: usize = 256;
+
+/// Names of clients, each asked for once.
+#[derive(Default)]
+struct Names {
+    known: BTreeMap<IpAddr, Option<String>>,
+}
+
+impl Names {
+    fn of(&mut self, ip: IpAddr) -> Option<String> {
+        if self.known.len() >= NAMES && !self.known.contains_key(&ip) {
+            return None;
+        }
+        self.known.entry(ip).or_insert_with(|| names::name_of(ip)).clone()
+    }
 }
 
 pub(crate) fn sort(sessions: &mut [Session], by: Sort) {

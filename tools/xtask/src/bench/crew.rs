@@ -1,7 +1,7 @@
 //! The parts that processes of the benchmark play. Each has one thread, so that its CPU time can be read exactly.
 
 use std::io::{BufRead, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -97,7 +97,8 @@ fn listen() -> Outcome {
     rest()
 }
 
-/// Makes so many connections, waits for the greeting of each, and closes them all when told anything.
+/// Makes so many connections, waits for the greeting of each, and closes them all when told anything. It closes its side
+/// only: a socket without a program would count against the machine's `tcp_max_orphans`.
 fn connect(to: &str, count: usize) -> Outcome {
     let to: SocketAddr = to.parse().map_err(std::io::Error::other)?;
     let mut kept = Vec::with_capacity(count);
@@ -108,7 +109,9 @@ fn connect(to: &str, count: usize) -> Outcome {
     }
     say("connected")?;
     std::io::stdin().lock().read_line(&mut String::new())?;
-    drop(kept);
+    for stream in &kept {
+        stream.shutdown(Shutdown::Write)?;
+    }
     say("closed")?;
     rest()
 }

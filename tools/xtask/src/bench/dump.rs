@@ -1,9 +1,8 @@
 //! Counting, listing and ending the sessions of a service that has very many.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ebb_kernel::closings::{Closings, Drained};
 use ebb_kernel::diag::{Diag, Query, RowId};
 use ebb_kernel::netns::Ns;
 
@@ -16,12 +15,11 @@ use super::stage::{Stage, within};
 
 /// Sessions of the service.
 const SESSIONS: usize = 100_000;
-const BIG: usize = 500_000;
 /// Runs of each program, in turn.
 const RUNS: usize = 11;
 
 /// Measures.
-pub fn measure(figures: &mut Figures, big: bool) -> Result<(), String> {
+pub fn measure(figures: &mut Figures) -> Result<(), String> {
     let stage = Stage::build()?;
     let began = Instant::now();
     let mut crowd = Crowd::gather(&stage, SESSIONS)?;
@@ -37,9 +35,7 @@ pub fn measure(figures: &mut Figures, big: bool) -> Result<(), String> {
         None => figures.note("ebb has not been built: sessions and watching are left out"),
     }
     destroy(figures, &stage)?;
-    crowd.leave()?;
-    drop(crowd);
-    if big { closings(figures) } else { Ok(()) }
+    crowd.leave()
 }
 
 /// CPU of a plain count and of one with all details.
@@ -86,7 +82,7 @@ fn listeners(figures: &mut Figures, stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
-fn diag(ns: &Ns) -> Result<Diag, String> {
+pub fn diag(ns: &Ns) -> Result<Diag, String> {
     within(ns, Diag::open)?.map_err(|error| error.to_string())
 }
 
@@ -107,40 +103,5 @@ fn destroy(figures: &mut Figures, stage: &Stage) -> Result<(), String> {
     let ended = before.saturating_sub(count(&mut diag)?);
     let peer = Some(("ss -K", ended as f64 / median(&peer.wall))).filter(|_| ended > 0);
     figures.add(&Figure { what: "connections ended, a second", ours, peer, target: Target::AtLeast(20_000.0) });
-    Ok(())
-}
-
-/// All of very many closings are told.
-fn closings(figures: &mut Figures) -> Result<(), String> {
-    let stage = Stage::build()?;
-    let began = Instant::now();
-    let mut crowd = Crowd::gather(&stage, BIG)?;
-    figures.part("closings", &format!("{BIG} sessions of one service, made in {:.0} s", began.elapsed().as_secs_f64()));
-    let mut closings = within(&stage.server, Closings::open)?.map_err(|error| error.to_string())?;
-    let mut diag = diag(&stage.server)?;
-    let query = Query { ports: vec![PORT], info: true, ..Query::default() };
-    let began = Instant::now();
-    let listed = diag.dump(&query, &mut |_| {}).map_err(|error| error.to_string())?;
-    figures.own("list all, details, wall ms", began.elapsed().as_secs_f64() * 1e3, Target::None);
-    let (mut told, mut whole) = (0_u64, true);
-    let began = Instant::now();
-    let mut last = Instant::now();
-    std::thread::scope(|scope| {
-        let leaving = scope.spawn(|| crowd.leave());
-        while told < listed && last.elapsed() < Duration::from_secs(20) {
-            let before = told;
-            let drained = closings.try_drain(&mut |closed| told += u64::from(closed.local.port() == PORT));
-            whole &= drained.map_err(|error| error.to_string())? == Drained::Whole;
-            if told > before || !leaving.is_finished() {
-                last = Instant::now();
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        leaving.join().map_err(|_| String::from("see them leave"))?
-    })?;
-    let seconds = began.elapsed().as_secs_f64();
-    figures.note(&format!("closed in {seconds:.1} s; the kernel told of all: {whole}"));
-    let name = format!("closings not told, of {listed}");
-    figures.own(&name, listed.abs_diff(told) as f64, Target::AtMost(0.0));
     Ok(())
 }

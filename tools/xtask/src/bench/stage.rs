@@ -7,8 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use ebb_kernel::netns::{Links, Ns, Prefix, die_with_parent, in_ns};
 
-/// Addresses of the server: so many clients of one address fit at each.
-const ADDRESSES: u8 = 16;
+/// Addresses of the server, one for each process of clients: beyond half of the ports to one address the kernel searches
+/// long for a free one.
+const ADDRESSES: u8 = 32;
 /// Connections that may wait for `accept()`.
 const QUEUE: i32 = 4096;
 
@@ -76,7 +77,7 @@ fn plug(links: &mut Links, address: IpAddr) -> Result<(), ebb_kernel::netns::Err
 /// Room for many connections: nearly all ports for clients, and none lost to a minute of `TIME_WAIT`.
 fn settings() -> Result<(), String> {
     for (name, value) in [
-        ("ipv4/ip_local_port_range", "10000 65000"),
+        ("ipv4/ip_local_port_range", "10000 65001"),
         ("ipv4/tcp_max_tw_buckets", "0"),
         ("ipv4/tcp_max_syn_backlog", "65536"),
         ("core/somaxconn", &QUEUE.to_string()),
