@@ -4,10 +4,12 @@
 //! that opens the socket. [`in_ns`] therefore works on a thread of its own and never moves the caller's.
 #![expect(unsafe_code, reason = "setns, unshare and prctl have no safe form in std")]
 
+mod behind;
 mod link;
 mod user;
 mod world;
 
+pub use behind::{Behind, Seen, behind};
 pub use link::{Links, Prefix};
 pub use user::{Forbidden, unshare_user_net};
 pub use world::World;

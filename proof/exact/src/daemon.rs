@@ -96,10 +96,12 @@ impl Daemon {
     pub fn named(net: &Net, name: &str, spec: &ServeSpec) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("ebb-exact-{}-{number}-{name}", std::process::id()));
+        let parts = parts();
+        let dir = parts.with_file_name(format!("exact-{}-{number}", std::process::id()));
         let program = dir.join(name);
         crate::must("make a directory", std::fs::create_dir_all(&dir));
-        crate::must("copy the program", std::fs::copy(parts(), &program));
+        // A copy could be busy: another thread may fork while it is written.
+        crate::must("link the program", std::fs::hard_link(&parts, &program));
         Self::run(net, spec, program, true)
     }
 

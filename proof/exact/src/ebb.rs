@@ -41,11 +41,12 @@ impl Ebb {
     #[must_use]
     pub fn on(net: &Net) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let program = program();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let state_dir = std::env::temp_dir().join(format!("ebb-exact-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&state_dir);
         must("make a state directory", std::fs::create_dir_all(&state_dir));
-        Self { program: program(), state_dir, ns: net.server.clone() }
+        Self { program, state_dir, ns: net.server.clone() }
     }
 
     /// Runs `ebb WORDS --json` to its end.

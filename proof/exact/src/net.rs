@@ -82,7 +82,9 @@ impl Net {
         let ends = [(&self.client, server6(8)), (&self.server, CLIENT6), (&self.client, server4(8))];
         for (from, to) in ends {
             let nobody = || TcpStream::connect_timeout(&(to, 9).into(), Duration::from_secs(1)).err();
-            while must("enter a namespace", in_ns(from, nobody)).is_none_or(|e| e.kind() != ErrorKind::ConnectionRefused) {
+            while must("enter a namespace", in_ns(from, nobody))
+                .is_none_or(|e| e.kind() != ErrorKind::ConnectionRefused)
+            {
                 assert!(began.elapsed() < CABLE, "no way to {to} within {CABLE:?}");
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -63,6 +63,8 @@ fn of_a_million_attempts_after_the_gate_not_one_is_accepted() {
     ));
     assert_eq!(late, 0, "let in after the gate's acknowledgement: {knocked:?}");
     assert!(knocked.last_in_us < after_us);
+    // The clocks agree, and the load went on until the gate: some were let in within its last second.
+    assert!(knocked.last_in_us + 1_000_000 > after_us, "{} and {after_us}", knocked.last_in_us);
     assert_eq!((knocked.broken, knocked.other), (0, 0), "{:?}", knocked.why);
     // Each accepted connection is one that a client knows of: those before the gate, and the one who stays.
     assert_eq!(served.accepted, knocked.served + 1);
@@ -119,6 +121,12 @@ fn of_100_000_established_connections_not_one_is_harmed() {
     ebb.done(&["resume", "exact-part"]);
     let tally = crowd.echo(LIMIT);
     assert_eq!((tally.echoes, tally.lost, tally.living), (3 * all, 0, all), "after resume: {tally:?}");
+    // The clients would have noticed: one is destroyed.
+    let sessions = ebb.done(&["sessions", "exact-part", "--limit", "1"]);
+    let id = sessions.one("session")["id"].as_str().unwrap_or_default().to_owned();
+    ebb.done(&["end", "exact-part", "--session", &id, "--cut", "--yes"]);
+    let noticed = crowd.echo(LIMIT);
+    assert_eq!((noticed.echoes, noticed.lost, noticed.living), (4 * all - 1, 1, all - 1), "{noticed:?}");
     told(&format!(
         "{all} connected and echoed in {connected:.1?}, all done in {:.1?}, harmed: {}",
         began.elapsed(),

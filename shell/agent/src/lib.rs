@@ -3,6 +3,7 @@
 //! With no agent running, `ebb` starts one in its own process for the length of a command; holds, gates
 //! and records are on disk and in the kernel, so that several such processes see one truth.
 
+mod behind;
 mod config;
 mod converge;
 mod convert;

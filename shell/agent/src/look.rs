@@ -1,6 +1,7 @@
 //! Looking at the server: listening sockets, units and processes become services.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ebb_decide::services::{self as found, Listener, Process, Sight, Unit};
@@ -8,6 +9,7 @@ use ebb_kernel::{cgroup, diag, process};
 use ebb_model::{Hold, Origin, Proto, Record, Service, ServiceName, StartType, UnitSight, Up, Why};
 use ebb_systemd::{ActiveState, Systemd, UnitKind, UnitName};
 
+use crate::behind;
 use crate::world::{World, chain, unread};
 
 /// Processes of a unit that are asked for their unix sockets.
@@ -41,31 +43,30 @@ fn kernel_sight(by_unit: bool) -> Result<Sight, Why> {
         .map_err(|error| Why::Unread { what: "the listening sockets".into(), cause: chain(&error) })?;
     // Without a cgroup2 mount there are no units to find by it: process trees are.
     let cgroups = if by_unit { cgroup::Map::read().ok() } else { None };
-    let mut listeners: Vec<(u32, Listener)> = rows
-        .iter()
-        .map(|row| {
-            let path = row.cgroup.and_then(|id| cgroups.as_ref()?.path_of(id));
-            let unit = path.and_then(UnitName::from_cgroup_path).map(|owner| owner.unit.to_string());
-            let proto = if row.state == diag::State::Listen { Proto::Tcp } else { Proto::Udp };
-            let v6only = row.v6only.unwrap_or(false);
-            let listener = Listener {
-                proto,
-                local: row.local,
-                v6only,
-                cgroup: row.cgroup,
-                unit,
-                pids: Vec::new(),
-                forward: false,
-            };
-            (row.inode, listener)
-        })
-        .collect();
+    let here = rows.iter().map(|row| (row.inode, listener(row, row.local, false, cgroups.as_ref())));
+    let there = behind::listeners();
+    let there = there.iter().map(|(at, row)| (row.inode, listener(row, *at, true, cgroups.as_ref())));
+    let mut listeners: Vec<(u32, Listener)> = here.chain(there).collect();
     let mut sight = Sight { ephemeral: ephemeral_ports(), ..Sight::default() };
     find_pids(&mut listeners, cgroups.as_ref());
     add_processes(&mut sight, &listeners);
     add_unix(&mut sight, &listeners, cgroups.as_ref());
     sight.listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
     Ok(sight)
+}
+
+/// `forward`: it is in a container, where `local` leads to it.
+fn listener(row: &diag::Row, local: SocketAddr, forward: bool, cgroups: Option<&cgroup::Map>) -> Listener {
+    let path = row.cgroup.and_then(|id| cgroups?.path_of(id));
+    Listener {
+        proto: if row.state == diag::State::Listen { Proto::Tcp } else { Proto::Udp },
+        local,
+        v6only: row.v6only.unwrap_or(false),
+        cgroup: row.cgroup,
+        unit: path.and_then(UnitName::from_cgroup_path).map(|owner| owner.unit.to_string()),
+        pids: Vec::new(),
+        forward,
+    }
 }
 
 /// The processes behind each socket: from descriptors where no unit tells, and one of the unit's where

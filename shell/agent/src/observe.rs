@@ -9,8 +9,8 @@ use ebb_decide::stay::{Socket, stay};
 use ebb_kernel::{diag, process};
 use ebb_model::{Age, Cidr, Door, Proto, Service, ServiceName, Session, SessionId, SessionState, Span, Why};
 
-use crate::convert;
 use crate::world::chain;
+use crate::{behind, convert};
 
 /// Whose connections are at which local address: every door of every service, so that one on a more
 /// specific address takes what is its own.
@@ -58,12 +58,19 @@ impl Book {
         self.by_port.iter().filter(|(_, doors)| doors.iter().any(|door| has(&door))).map(|(port, _)| *port).collect()
     }
 
-    /// Whose a connection at `local` is. Where two services share one door, its cgroup decides.
-    fn whose(&self, local: SocketAddr, proto_tcp: bool, cgroup: Option<u64>) -> Option<usize> {
+    /// The doors of these services.
+    pub(crate) fn doors(&self, of: &BTreeSet<ServiceName>) -> impl Iterator<Item = &Door> {
+        let all = self.by_port.values().flatten();
+        all.filter(move |(_, index)| of.contains(&self.services[*index].name)).map(|(door, _)| door)
+    }
+
+    /// Whose a connection at `local` is that came in by one of the doors for which `by` is true. Where two services
+    /// share one door, its cgroup decides.
+    fn whose(&self, local: SocketAddr, cgroup: Option<u64>, by: impl Fn(&Door) -> bool) -> Option<usize> {
         let doors = self.by_port.get(&local.port())?;
         let score = |(door, index): &(Door, usize)| {
             let own = cgroup.is_some_and(|id| self.services[*index].cgroups.contains(&id));
-            (door.is_tcp() == proto_tcp).then(|| door.fit(local)).flatten().map(|fit| (fit, own))
+            by(door).then(|| door.fit(local)).flatten().map(|fit| (fit, own))
         };
         let best = doors.iter().filter_map(|door| score(door).map(|score| (score, door.1)));
         best.max_by_key(|(score, _)| *score).map(|(_, index)| index)
@@ -109,26 +116,23 @@ fn walk(
     of: &BTreeSet<ServiceName>,
     each: &mut dyn FnMut(&ServiceName, usize, &diag::Row),
 ) -> Result<(), Why> {
-    let ports = book.ports(of);
-    if ports.is_empty() {
-        return Ok(());
-    }
-    let query = diag::Query {
-        proto: diag::SockProto::Tcp,
-        family: diag::Family::Both,
-        states: diag::StateSet::SESSIONS,
-        ports,
-        info: true,
-    };
-    diag::dump(&query, &mut |row| {
-        if let Some(index) = book.whose(row.local, true, row.cgroup) {
-            let name = &book.services[index].name;
-            if of.contains(name) {
-                each(name, index, row);
-            }
+    for (mut diag, space) in behind::spaces(book.doors(of))? {
+        let is_here = |door: &Door| door.is_tcp() && space.has(door);
+        let ports: Vec<u16> = book.doors(of).filter(|door| is_here(door)).map(|door| door.port).collect();
+        if ports.is_empty() {
+            continue;
         }
-    })
-    .map_err(|error| Why::Unread { what: "the sessions".into(), cause: chain(&error) })?;
+        let query = diag::Query { ports, info: true, ..diag::Query::default() };
+        diag.dump(&query, &mut |row| {
+            if let Some(index) = book.whose(row.local, row.cgroup, is_here) {
+                let name = &book.services[index].name;
+                if of.contains(name) {
+                    each(name, index, row);
+                }
+            }
+        })
+        .map_err(|error| Why::Unread { what: "the sessions".into(), cause: chain(&error) })?;
+    }
     Ok(())
 }
 
@@ -139,7 +143,7 @@ fn has_udp(book: &Book, name: &ServiceName) -> bool {
 /// UDP flows that the gate knows: sessions of those doors where it learns or refuses.
 fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result<(), Why> {
     for flow in crate::converge::seen()?.flows {
-        let Some(index) = book.whose(flow.local, false, None) else { continue };
+        let Some(index) = book.whose(flow.local, None, |door| !door.is_tcp()) else { continue };
         let Some(list) = seen.get_mut(&book.services[index].name) else { continue };
         list.push(Seen {
             id: flow_id(flow.peer, flow.local),
@@ -222,10 +226,9 @@ pub(crate) fn sessions(
 }
 
 fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
-    let flows = crate::converge::seen()?
-        .flows
-        .into_iter()
-        .filter(|flow| book.whose(flow.local, false, None).is_some_and(|index| book.services[index].name == *name));
+    let flows = crate::converge::seen()?.flows.into_iter().filter(|flow| {
+        book.whose(flow.local, None, |door| !door.is_tcp()).is_some_and(|index| book.services[index].name == *name)
+    });
     Ok(flows
         .map(|flow| Session {
             id: flow_id(flow.peer, flow.local),

@@ -223,7 +223,7 @@ fn refused(action: &'static str, source: netlink::Error) -> Error {
 }
 
 /// `struct ifinfomsg` that changes no flags.
-fn put_link(request: &mut Request, index: u32) {
+pub(super) fn put_link(request: &mut Request, index: u32) {
     put_link_flags(request, index, 0, 0);
 }
 
@@ -241,7 +241,7 @@ fn put_name(request: &mut Request, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+pub(super) fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
     match address {
         IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),

@@ -314,3 +314,81 @@ fn link_local_needs_its_link(host: &Ns) {
     })
     .unwrap();
 }
+
+/// A program that waits in a namespace, ended with the thread.
+fn inhabit(ns: &Ns) -> Child {
+    let mut command = Command::new("cat");
+    waiting(ns.command(die_with_parent(&mut command)))
+}
+
+/// Which namespaces are seen behind this one, by their addresses.
+fn behind_here() -> Vec<Vec<String>> {
+    let mut all: Vec<Vec<String>> =
+        behind().unwrap().found.iter().map(|one| one.addresses.iter().map(ToString::to_string).collect()).collect();
+    all.sort();
+    all
+}
+
+/// A cable from here to a namespace, and its ends up, with an address each.
+fn lay(name: &str, ns: &Ns, here: &[&str], there: &[&str]) -> u32 {
+    let mut links = Links::open().unwrap();
+    let cable = links.add_cable(name, ns, "eth0").unwrap();
+    let mut inside = Links::inside(ns).unwrap();
+    let eth0 = inside.index_of("eth0").unwrap();
+    here.iter().for_each(|address| links.add_address(cable, prefix(address)).unwrap());
+    there.iter().for_each(|address| inside.add_address(eth0, prefix(address)).unwrap());
+    links.set_up(cable).unwrap();
+    inside.set_up(eth0).unwrap();
+    cable
+}
+
+#[test]
+fn containers_are_found_by_their_cables() {
+    if !may_make_namespaces() {
+        return;
+    }
+    in_ns(&Ns::fresh().unwrap(), || {
+        assert_eq!(behind_here(), Vec::<Vec<String>>::new());
+        let ns = Ns::fresh().unwrap();
+        let there = ["10.99.0.2/24", "fd00:99::2/64"];
+        lay("one", &ns, &["10.99.0.1/24", "fd00:99::1/64"], &there);
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        assert_eq!(behind_here(), Vec::<Vec<String>>::new(), "nobody lives there");
+        let mut one = inhabit(&ns);
+        assert_eq!(behind_here(), [["10.99.0.2"]]);
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        assert_eq!(behind_here(), [["10.99.0.2", "fd00:99::2"]]);
+        assert_eq!(behind().unwrap().found[0].ns, ns);
+
+        // On a bridge, as container programs do it.
+        let plugged = Ns::fresh().unwrap();
+        let mut links = Links::open().unwrap();
+        let bridge = links.add_bridge("bridge0").unwrap();
+        links.add_address(bridge, prefix("10.98.0.1/24")).unwrap();
+        links.set_up(bridge).unwrap();
+        let cable = lay("two", &plugged, &[], &["10.98.0.2/24"]);
+        links.plug(cable, bridge).unwrap();
+        let mut two = inhabit(&plugged);
+        assert_eq!(behind_here(), [vec!["10.98.0.2"], vec!["10.99.0.2", "fd00:99::2"]]);
+        // A card in the bridge: the world comes in without us.
+        crate::testnet::run(
+            "ip link add card0 type dummy || ip link add card0 type ifb; ip link set card0 master bridge0",
+        );
+        assert_eq!(behind_here(), [["10.99.0.2", "fd00:99::2"]]);
+
+        // Behind a router that is one of them: what comes there, comes by other ways too.
+        Links::open().unwrap().add_route(prefix("10.97.0.0/24"), "10.99.0.2".parse().unwrap()).unwrap();
+        let far = Ns::fresh().unwrap();
+        in_ns(&ns, || lay("far", &far, &["10.97.0.1/24"], &["10.97.0.2/24"])).unwrap();
+        let mut three = inhabit(&far);
+        assert_eq!(behind_here(), [["10.99.0.2", "fd00:99::2"]]);
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        assert_eq!(behind_here(), [["fd00:99::2"]]);
+        for child in [&mut one, &mut two, &mut three] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(behind_here(), Vec::<Vec<String>>::new());
+    })
+    .unwrap();
+}

@@ -72,6 +72,7 @@ pub(crate) fn admit(
         began: began.unwrap_or(now),
         units_up: units_up(service),
         leaks: Vec::new(),
+        gates_lost: 0,
         requester: wish.requester.clone(),
         service: service.clone(),
         hold,

@@ -335,6 +335,14 @@ impl Watch<'_> {
             let _ = self.world.store().remember(&one.record);
         }
         let one = &self.tracked[index];
+        if one.gates_lost > 0 {
+            // Whoever is still there is named as a leak; of those who came and went nobody knows.
+            let text = format!(
+                "somebody else took the gate away {} times; it was put back at once, but clients may have come and gone meanwhile",
+                one.gates_lost
+            );
+            self.say(say::note(Some(one.service.name.as_str()), true, text)).await;
+        }
         let report = one.report(outcome, now);
         let report = say::report(one.service.name.as_str(), one.requester.as_str(), &report, &stragglers);
         self.say(Frame::Drained(report)).await;

@@ -20,6 +20,8 @@ pub(crate) struct Tracked {
     pub(crate) placed_now: bool,
     pub(crate) units_up: BTreeMap<String, Up>,
     pub(crate) refused: Refused,
+    /// How often somebody else took the gate away while we watched.
+    pub(crate) gates_lost: u32,
     pub(crate) leaks: Vec<Session>,
 }
 

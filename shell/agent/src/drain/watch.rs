@@ -19,7 +19,7 @@ use super::tracked::Tracked;
 use crate::observe::{self, Book};
 use crate::verbs::hold::tell;
 use crate::world::{TABLE, World};
-use crate::{converge, look};
+use crate::{behind, converge, look};
 
 /// How often listeners, gate and processes are looked at, and progress is said at least.
 const BEAT: Span = Span::seconds(1);
@@ -108,7 +108,7 @@ impl<'a> Watch<'a> {
             self.tick().await;
             self.take_census().await;
         }
-        if let Some(task) = closings {
+        for task in closings {
             task.abort();
         }
         self.leave();
@@ -122,13 +122,13 @@ impl<'a> Watch<'a> {
         Duration::from(at.since(now)).max(Duration::from_millis(5))
     }
 
-    /// Reads the kernel's closing events in a task of its own, so that a long dump loses none.
-    fn follow_closings(&self) -> Option<tokio::task::JoinHandle<()>> {
+    /// Reads the kernel's closing events in tasks of their own, so that a long dump loses none.
+    fn follow_closings(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let names: BTreeSet<ServiceName> = self.tracked.iter().map(|one| one.service.name.clone()).collect();
         let ports: BTreeSet<u16> = self.book.ports(&names).into_iter().collect();
-        let closings = readable(Closings::open().ok()?)?;
-        let outside = self.outside.clone();
-        Some(tokio::spawn(read_closings(closings, ports, outside)))
+        let there = behind::closings(self.book.doors(&names));
+        let all = Closings::open().into_iter().chain(there).filter_map(readable);
+        all.map(|closings| tokio::spawn(read_closings(closings, ports.clone(), self.outside.clone()))).collect()
     }
 
     async fn take_outside(&mut self, outside: Option<Outside>) {
@@ -316,6 +316,7 @@ impl<'a> Watch<'a> {
         match converge::converge(self.world, &self.services) {
             Ok(converged) if converged.changed => {
                 for index in 0..self.tracked.len() {
+                    self.tracked[index].gates_lost += 1;
                     let service = self.tracked[index].service.clone();
                     let lost = format!("the gate of {} was removed or changed: {by}", service.name);
                     let now = self.world.now().wall;
@@ -500,7 +501,8 @@ async fn next_change(changes: Option<&mut Changes>) -> Change {
 
 /// Inodes of the listening sockets: a new one means a new door or a restart.
 fn listening() -> Result<BTreeSet<u32>, diag::Error> {
-    Ok(diag::listeners()?.iter().map(|row| row.inode).collect())
+    let there = behind::listeners();
+    Ok(diag::listeners()?.iter().chain(there.iter().map(|(_, row)| row)).map(|row| row.inode).collect())
 }
 
 /// Connections that were dropped because a listener's queue was full, so far in this network namespace.

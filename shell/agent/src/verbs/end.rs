@@ -13,7 +13,7 @@ use super::hold::{tell, usage};
 use super::sessions::pids;
 use crate::observe::{self, Book};
 use crate::world::{World, chain};
-use crate::{look, say};
+use crate::{behind, look, say};
 
 /// Sessions idle for less may have a request on the way that a goodbye would lose.
 const QUIET: Span = Span::seconds(2);
@@ -212,7 +212,7 @@ pub(crate) async fn end(service: &Service, sessions: Vec<Session>, how: How) -> 
     let service = service.clone();
     let ended = tokio::task::spawn_blocking(move || match how {
         How::Goodbye => goodbye(&service, &sessions),
-        How::Destroy => destroy(&sessions),
+        How::Destroy => destroy(&service, &sessions),
     });
     ended.await.map_err(|error| Why::Unread { what: "the endings".into(), cause: error.to_string() })
 }
@@ -238,33 +238,31 @@ fn goodbye(service: &Service, sessions: &[Session]) -> Came {
 }
 
 /// Destroys these sessions, found anew by their cookies: what has gone meanwhile is left alone.
-fn destroy(sessions: &[Session]) -> Came {
+fn destroy(service: &Service, sessions: &[Session]) -> Came {
     let wanted: BTreeSet<u64> =
         sessions.iter().filter(|session| session.state != SessionState::Flow).map(|session| session.id.0).collect();
     let ports: BTreeSet<u16> = sessions.iter().map(|session| session.local.port()).collect();
-    let query = diag::Query {
-        proto: diag::SockProto::Tcp,
-        family: diag::Family::Both,
-        states: diag::StateSet::SESSIONS,
-        ports: ports.into_iter().collect(),
-        info: false,
-    };
-    let mut rows = Vec::new();
-    let mut collect = |row: &diag::Row| rows.extend(wanted.contains(&row.cookie).then_some(row.id));
-    let ended = diag::dump(&query, &mut collect).and_then(|_| {
-        let gone = (wanted.len() - rows.len()) as u64;
-        diag::destroy_many(rows).map(|ends| Came {
-            gone: gone + ends.gone,
-            cut: ends.destroyed,
-            failed: ends.refused,
-            ..Came::default()
+    let query = diag::Query { ports: ports.into_iter().collect(), ..diag::Query::default() };
+    let mut came = Came::default();
+    let ended = behind::spaces(service.doors.iter()).and_then(|spaces| {
+        spaces.into_iter().try_for_each(|(mut diag, _)| {
+            let mut rows = Vec::new();
+            let mut collect = |row: &diag::Row| rows.extend(wanted.contains(&row.cookie).then_some(row.id));
+            let ends = diag.dump(&query, &mut collect).and_then(|_| diag.destroy_many(rows));
+            let unread =
+                |error| Why::Unread { what: "the kernel's answer to SOCK_DESTROY".into(), cause: chain(&error) };
+            let ends = ends.map_err(unread)?;
+            came.cut += ends.destroyed;
+            came.failed += ends.refused;
+            Ok(())
         })
     });
-    ended.unwrap_or_else(|error| Came {
-        failed: wanted.len() as u64,
-        why: Some(Why::Unread { what: "the kernel's answer to SOCK_DESTROY".into(), cause: chain(&error) }),
-        ..Came::default()
-    })
+    let rest = (wanted.len() as u64).saturating_sub(came.cut + came.failed);
+    match ended {
+        Ok(()) => came.gone = rest,
+        Err(why) => (came.failed, came.why) = (came.failed + rest, Some(why)),
+    }
+    came
 }
 
 /// Whether this kernel can destroy sockets; asked before anything is ended.

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ebb_kernel::gate::Gate;
 use ebb_kernel::netns::{Ns, die_with_parent};
-use ebb_kernel::probe::{Answer, knock};
 
 use super::cpu::{self, Used};
 use super::figure::{Figure, Figures, Target, median};
 use super::peer::ss;
-use super::sockets::PORT;
 use super::stage::{Stage, within};
 use crate::tool;
 
@@ -19,8 +18,12 @@ const RUNS: usize = 5;
 /// How long a drain is watched, and how long it may take before to see all for the first time.
 const WATCHED: Duration = Duration::from_secs(30);
 const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// How long a drain may take for what it can do at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the agent calls the service of our own processes: they have no unit, so it is their executable.
 const SERVICE: &str = "xtask";
+/// The agent's table in the kernel.
+const TABLE: &str = "ebb";
 
 /// The release build beside us, with a state of its own.
 #[derive(Debug)]
@@ -63,11 +66,19 @@ impl Ebb {
         let kind = format!("\"type\":\"{kind}\"");
         Ok(said.lines().filter(|line| line.contains(&kind)).count())
     }
+
+    /// Opens the gate of our service again.
+    pub fn resume(&self, stage: &Stage) -> Result<(), String> {
+        tool::output(&mut self.command(&stage.server, &["resume", SERVICE])).map(drop)
+    }
 }
 
 /// `ebb sessions`, of so many.
 pub fn sessions(figures: &mut Figures, stage: &Stage, ebb: &Ebb, count: usize) -> Result<(), String> {
     let arguments = ["sessions", SERVICE, "--json"];
+    figures.note(
+        "the clients are processes of this machine: where there is no systemd, ebb looks through their descriptors too",
+    );
     let listed = ebb.lines(&stage.server, &arguments, "session")?;
     if listed != count {
         return Err(format!("have ebb list {count} sessions: it lists {listed}"));
@@ -91,6 +102,11 @@ pub fn sessions(figures: &mut Figures, stage: &Stage, ebb: &Ebb, count: usize) -
         peer: Some(("ss -tniH", per_run(&peer))),
         target: Target::None,
     });
+    let mut found = Used::default();
+    for _ in 0..RUNS {
+        found.add(ebb.command(&stage.server, &["services", "--no-count"]))?;
+    }
+    figures.own("ebb services --no-count beside them, wall ms", milliseconds(&found), Target::None);
     let mut memory = Used::default();
     memory.add_memory(ebb.command(&stage.server, &arguments))?;
     figures.own("ebb sessions --json, peak memory, MiB", memory.memory, Target::AtMost(40.0));
@@ -99,24 +115,22 @@ pub fn sessions(figures: &mut Figures, stage: &Stage, ebb: &Ebb, count: usize) -
 
 /// What a drain costs while nothing happens.
 pub fn watch(figures: &mut Figures, stage: &Stage, ebb: &Ebb) -> Result<(), String> {
-    let mut drain = Drain::start(stage, ebb)?;
+    let mut drain = Drain::start(stage, ebb, Stdio::null())?;
     let shut = drain.shut(stage)?;
     figures.own("ebb drain, start to gate shut, wall ms", shut, Target::None);
-    std::thread::sleep(FIRST_LOOK);
-    let before = drain.cpu()?;
+    let before = drain.looked()?;
     std::thread::sleep(WATCHED);
     let share = (drain.cpu()? - before) / WATCHED.as_secs_f64() * 100.0;
     figures.own("ebb drain --no-stop watching them idle, % of a core", share, Target::AtMost(1.0));
     figures.own("the same, its first look, CPU ms", before * 1e3, Target::None);
-    let peak = cpu::resident_peak(drain.child.id()).unwrap_or(f64::NAN);
-    figures.own("the same, peak memory, MiB", peak, Target::None);
+    figures.own("the same, peak memory, MiB", drain.peak(), Target::None);
     drain.leave()?;
-    tool::output(&mut ebb.command(&stage.server, &["resume", SERVICE])).map(drop)
+    ebb.resume(stage)
 }
 
 /// A running `ebb drain`.
 #[derive(Debug)]
-struct Drain {
+pub struct Drain {
     child: Child,
     began: Instant,
 }
@@ -129,22 +143,24 @@ impl Drop for Drain {
 }
 
 impl Drain {
-    fn start(stage: &Stage, ebb: &Ebb) -> Result<Self, String> {
-        let mut command = ebb.command(&stage.server, &["drain", SERVICE, "--no-stop"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    /// Starts it; `said` gets its JSON.
+    pub fn start(stage: &Stage, ebb: &Ebb, said: Stdio) -> Result<Self, String> {
+        let mut command = ebb.command(&stage.server, &["drain", SERVICE, "--no-stop", "--json"]);
+        command.stdin(Stdio::null()).stdout(said).stderr(Stdio::null());
         let began = Instant::now();
         let child = die_with_parent(&mut command).spawn().map_err(|error| format!("start ebb drain: {error}"))?;
         Ok(Self { child, began })
     }
 
-    /// Waits until it has shut the gate; milliseconds since its start.
-    fn shut(&mut self, stage: &Stage) -> Result<f64, String> {
-        let door = (Stage::address(1), PORT).into();
-        while within(&stage.clients, || knock(door, Duration::from_secs(1), None, None))? != Answer::Refused {
+    /// Waits until it has shut the gate; milliseconds since its start. Looked up in the kernel: a knock before it is shut would
+    /// be one more session.
+    pub fn shut(&mut self, stage: &Stage) -> Result<f64, String> {
+        let mut gate = within(&stage.server, || Gate::open(TABLE))?.map_err(|error| error.to_string())?;
+        while gate.seen().map_err(|error| error.to_string())?.is_none_or(|seen| seen.rules.shut.is_empty()) {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("have ebb drain: {status}"));
             }
-            if self.began.elapsed() > Duration::from_secs(60) {
+            if self.began.elapsed() > PATIENCE {
                 return Err(String::from("have ebb drain shut the gate"));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -157,6 +173,31 @@ impl Drain {
             return Err(format!("watch ebb drain: it ended: {status}"));
         }
         cpu::of_process(self.child.id())
+    }
+
+    /// Gives it time for its first look; the CPU seconds it took.
+    pub fn looked(&mut self) -> Result<f64, String> {
+        std::thread::sleep(FIRST_LOOK);
+        self.cpu()
+    }
+
+    /// The largest resident size it has had, in MiB.
+    pub fn peak(&self) -> f64 {
+        cpu::resident_peak(self.child.id()).unwrap_or(f64::NAN)
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn end(mut self) -> Result<(), String> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("have ebb drain to the end: {status}")),
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                Err(error) => return Err(format!("wait for ebb drain: {error}")),
+            }
+        }
+        Err(format!("have ebb drain end within {} s", PATIENCE.as_secs()))
     }
 
     /// As by Ctrl-C: hold and gate stay.
