@@ -1,7 +1,7 @@
 //! Which services a server has: from listening sockets, units and processes to names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ebb_model::{Door, Origin, Proto, Reach, Service, ServiceName, StartType, Tree, UnitSight, UnixDoor, Up};
 
@@ -274,6 +274,12 @@ fn lowest_port(draft: &Draft) -> u16 {
     lowest(true).or_else(|| lowest(false)).unwrap_or(0)
 }
 
+/// The lowest address of a service that is in a container alone.
+fn container(draft: &Draft) -> Option<IpAddr> {
+    let forward = |door: &Door| if let Reach::Forward(ip) = door.reach { Some(ip) } else { None };
+    draft.doors.iter().map(forward).collect::<Option<BTreeSet<_>>>()?.pop_first()
+}
+
 fn name(sight: &Sight, drafts: Vec<Draft>) -> Vec<Service> {
     let mut uses: BTreeMap<String, usize> = BTreeMap::new();
     for draft in &drafts {
@@ -284,7 +290,12 @@ fn name(sight: &Sight, drafts: Vec<Draft>) -> Vec<Service> {
         let by_unit = !draft.units.is_empty();
         let unique = by_unit || (uses[&draft.base] == 1 && draft.base != "unknown");
         let base = draft.base.replace(['/', ' '], "-");
-        let text = if unique { base } else { format!("{base}:{}", lowest_port(&draft)) };
+        let text = match container(&draft) {
+            _ if unique => base,
+            // Containers of one image all have its ports.
+            Some(address) => format!("{base}@{address}"),
+            None => format!("{base}:{}", lowest_port(&draft)),
+        };
         let Ok(name) = ServiceName::new(text) else { continue };
         let service = finish(sight, name.clone(), draft);
         // Two trees of one executable on one port (SO_REUSEPORT) are one service.

@@ -90,6 +90,29 @@ fn trees_are_named_by_executable_and_by_port_where_that_is_ambiguous() {
 }
 
 #[test]
+fn containers_of_one_image_are_services_of_their_own() {
+    let inside = |address: &str, pid| Listener { forward: true, ..listener(Proto::Tcp, address, None, &[pid]) };
+    let mut sight = sight(vec![
+        listener(Proto::Tcp, "0.0.0.0:80", None, &[10]),
+        inside("10.99.0.2:80", 20),
+        inside("[fd00:99::2]:80", 20),
+        inside("10.99.0.3:80", 30),
+        inside("10.99.0.4:6379", 40),
+    ]);
+    sight.processes.extend([10, 20, 30].map(|pid| (pid, process(1, "nginx"))));
+    sight.processes.insert(40, process(1, "redis"));
+    assert_eq!(
+        found(&sight),
+        [
+            "nginx:80: tcp 0.0.0.0:80",
+            "nginx@10.99.0.2: tcp 10.99.0.2:80 (forwarded), tcp [fd00:99::2]:80 (forwarded)",
+            "nginx@10.99.0.3: tcp 10.99.0.3:80 (forwarded)",
+            "redis: tcp 10.99.0.4:6379 (forwarded)"
+        ]
+    );
+}
+
+#[test]
 fn our_own_sockets_and_clients_sockets_are_no_services() {
     let mut sight = sight(vec![
         listener(Proto::Tcp, "127.0.0.1:9", None, &[7]),

@@ -62,11 +62,11 @@ pub fn check(source: &Source, violations: &mut Vec<Violation>) {
     for (at, token) in source.tokens.iter().enumerate() {
         let keyword = at.checked_sub(1).map(|before| &source.tokens[before]);
         let keyword = keyword.filter(|keyword| NAMING.iter().any(|name| keyword.is_ident(name)));
+        let parts = if token.kind == TokenKind::Ident { parts(&token.text) } else { Vec::new() };
+        let name = Name { token, keyword, parts, shipped: source.is_shipped(at) };
         for (word, place, instead) in BANNED {
             let found = match token.kind {
-                TokenKind::Ident => {
-                    is_banned(token, keyword, source.is_shipped(at), (word, place)) && !allowed(&room, &token.text)
-                }
+                TokenKind::Ident => name.is_banned(word, place) && !allowed(&room, &token.text),
                 TokenKind::Text => says && place == Where::Anywhere && spoken(&token.text).any(|part| part == word),
                 _ => false,
             };
@@ -79,18 +79,30 @@ pub fn check(source: &Source, violations: &mut Vec<Violation>) {
     }
 }
 
-fn is_banned(token: &Token, keyword: Option<&Token>, shipped: bool, (word, place): (&str, Where)) -> bool {
-    let parts = parts(&token.text);
-    let a_type = token.text.starts_with(char::is_uppercase) && token.text.contains(char::is_lowercase);
-    let named = keyword.is_some();
-    let is_word = |some: &[String]| some.concat() == word;
-    match place {
-        Where::Named => named && parts.iter().any(|part| part == word),
-        Where::BeginsType => named && a_type && (1..=2).any(|count| parts.get(..count).is_some_and(is_word)),
-        Where::EndsType => named && a_type && parts.last().is_some_and(|part| part == word),
-        Where::IsFunction => shipped && keyword.is_some_and(|keyword| keyword.is_ident("fn")) && token.text == word,
-        // `lame_duck` too.
-        Where::Anywhere => (1..=2).any(|count| parts.windows(count).any(is_word)),
+/// A name, and what stands before it.
+struct Name<'s> {
+    token: &'s Token,
+    keyword: Option<&'s Token>,
+    parts: Vec<String>,
+    shipped: bool,
+}
+
+impl Name<'_> {
+    fn is_banned(&self, word: &str, place: Where) -> bool {
+        let (text, parts) = (&self.token.text, &self.parts);
+        let named = self.keyword.is_some();
+        let a_type = named && text.starts_with(char::is_uppercase) && text.contains(char::is_lowercase);
+        let is_word = |some: &[String]| some.iter().flat_map(|part| part.bytes()).eq(word.bytes());
+        match place {
+            Where::Named => named && parts.iter().any(|part| part == word),
+            Where::BeginsType => a_type && (1..=2).any(|count| parts.get(..count).is_some_and(is_word)),
+            Where::EndsType => a_type && parts.last().is_some_and(|part| part == word),
+            Where::IsFunction => {
+                self.shipped && self.keyword.is_some_and(|keyword| keyword.is_ident("fn")) && text == word
+            }
+            // `lame_duck` too.
+            Where::Anywhere => (1..=2).any(|count| parts.windows(count).any(is_word)),
+        }
     }
 }
 

@@ -325,6 +325,8 @@ fn a_rebuild_leaves_no_instant_open() {
             for round in 0..20 {
                 run("nft add rule inet gatetest input tcp dport 22 drop");
                 assert!(matches!(gate.apply(&rules()).unwrap(), Applied::Built { altered: Some(_) }));
+                // It grows: chains get other rules.
+                assert!(matches!(gate.apply(&rules_of_every_kind()).unwrap(), Applied::Changed { .. }));
                 let others =
                     shut((8000..8000 + round).map(|port| tcp(Reach::Any, port)).chain([tcp(Reach::Any, 7000)]));
                 gate.apply(&others).unwrap();
