@@ -130,7 +130,10 @@ fn haproxy_moves_on_and_is_drained_itself() -> Outcome {
     // A new connection for each request, and some that are kept.
     let each =
         format!("for i in $(seq 400); do curl -sS --max-time 10 {} || echo FAILED; sleep 0.02; done", p.url("/"));
-    let loop_of_new = c.spawn(&["sh", "-c", &each])?;
+    let mut loop_of_new = c.spawn(&["sh", "-c", &each])?;
+    // Both are in use before one is drained.
+    loop_of_new.wait_for("ok n1", SOON)?;
+    loop_of_new.wait_for("ok n2", SOON)?;
     let kept = c.spawn(&["wrk", "-t1", "-c8", "-d12s", "--timeout", "10s", &p.url("/")])?;
     // HAProxy keeps an idle connection to a server that is down for as long as that lets it.
     let end = ["drain", "nginx", "--deadline", "6s", "--then", "end"];
