@@ -11,7 +11,7 @@ mod socket;
 pub(crate) mod sockopt;
 
 pub use handle::{Handle, Signal};
-pub use owners::{Owners, find_fd, owners_of};
+pub use owners::{Owners, find_fd, first_owners, owners_of, owners_of_listeners};
 pub use socket::{Liveness, PeerProbe, shutdown_read};
 
 use std::ffi::{CStr, CString, OsString};

@@ -80,7 +80,7 @@ fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) {
     let owners = if wanted.is_empty() {
         process::Owners::default()
     } else {
-        process::owners_of(&wanted, process::pids().unwrap_or_default().into_iter())
+        process::owners_of_listeners(&wanted, &process::pids().unwrap_or_default())
     };
     let tree = cgroup::Tree::find().ok();
     let mut by_cgroup: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
@@ -376,7 +376,8 @@ pub(crate) fn unix_listeners(pids: impl Iterator<Item = process::Pid>) -> Vec<(S
             (flags == "00010000").then(|| Some((inode.parse().ok()?, path.to_owned())))?
         })
         .collect();
-    let owners = process::owners_of(&named.keys().copied().collect(), pids);
+    // Most of these sockets are others': looking through every client of ours for them would be in vain.
+    let owners = process::first_owners(&named.keys().copied().collect(), pids);
     let holders = |inode: &u32| owners.holders.get(inode).map(|pids| pids.iter().map(|pid| pid.get()).collect());
     named.iter().filter_map(|(inode, path)| Some((path.clone(), holders(inode)?))).collect()
 }

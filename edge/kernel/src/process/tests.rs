@@ -52,6 +52,22 @@ fn connected() -> (TcpStream, TcpStream) {
 }
 
 #[test]
+fn a_listener_is_found_among_the_first_sockets_or_after_all_others() {
+    use std::os::unix::fs::MetadataExt;
+    let many: Vec<_> = (0..200).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let inode = |listener: &TcpListener| {
+        let fd = listener.as_raw_fd();
+        u32::try_from(std::fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().ino()).unwrap()
+    };
+    let me = Pid::current();
+    let wanted = BTreeSet::from([inode(many.first().unwrap()), inode(many.last().unwrap())]);
+    let found = owners_of_listeners(&wanted, &[me]);
+    assert!(wanted.iter().all(|inode| found.holders.get(inode) == Some(&vec![me])), "{found:?}");
+    let late = BTreeSet::from([inode(many.last().unwrap())]);
+    assert_eq!(first_owners(&late, std::iter::once(me)), Owners::default());
+}
+
+#[test]
 fn pids_have_bounds() {
     assert_eq!(Pid::new(0), None);
     assert_eq!(Pid::new(u32::MAX), None);
