@@ -73,7 +73,7 @@ fn two_hundred_sessions_end_unharmed() -> Outcome {
     assert_eq!((answer.code, report.outcome), (Some(0), Came::Stopped), "{answer:?}");
     assert_eq!((report.at_start, report.by_themselves, report.left), (200, 200, 0), "{report:?}");
     assert_eq!((sessions.harmed, sessions.ended), (0, 200), "{sessions:?}");
-    assert!(sessions.echoes >= 400, "{sessions:?}");
+    assert!(sessions.echoes >= 200, "each was in use: {sessions:?}");
     let knocked = knocks.finish()?;
     assert_eq!((knocked.accepted, knocked.other), (0, 0), "{knocked:?}");
     assert!(report.refused > 0 && report.refused <= knocked.refused, "{} of {knocked:?}", report.refused);
