@@ -21,6 +21,8 @@ use crate::{converge, say};
 
 /// A stop is given this long: systemd's own limits (`TimeoutStopSec`, 90 s by default) end it before.
 const STOP: std::time::Duration = std::time::Duration::from_secs(900);
+/// After its stop, a unit must still be down after this time.
+const STAYS_DOWN: std::time::Duration = std::time::Duration::from_millis(300);
 /// A process started by hand is given this long after SIGTERM.
 const TERM: std::time::Duration = std::time::Duration::from_secs(90);
 /// Leaks that get an event of their own.
@@ -414,6 +416,12 @@ async fn stop_unit(systemd: Option<&Systemd>, unit: &str) -> Result<(), Why> {
     let report = systemd.stop(&name, STOP).await.map_err(|error| failed(chain(&error)))?;
     if !report.is_down() {
         return Err(failed(format!("the job ended `{}`, the unit is {}", report.end, report.after.active)));
+    }
+    // A hook or a supervisor may bring it back at once: stopped is what stays stopped.
+    tokio::time::sleep(STAYS_DOWN).await;
+    let now = systemd.states(std::slice::from_ref(&name)).await.map_err(|error| failed(chain(&error)))?;
+    if let Some(line) = now.iter().find(|line| line.active.is_up() || line.job.is_some()) {
+        return Err(failed(format!("it was stopped, and somebody started it again: it is {}", line.active)));
     }
     if report.left_failed() {
         // It is down, and its sessions had ended before: `failed` (nginx after its 5 s, pg_ctlcluster) would only
