@@ -22,14 +22,14 @@ use ebb_model::{
 
 use crate::ledger::{Ledger, Seen};
 
-/// A census may cost this share of one core: after one that took 1 ms of it, 100 ms pass.
-const CENSUS_SHARE: u64 = 100;
+/// A census may cost this share of one core, a third of a percent: after one that took 1 ms of it, 300 ms pass.
+const CENSUS_SHARE: u64 = 300;
 /// Between two censuses at least.
 const CENSUS_PACE: Span = Span::seconds(1);
 /// Between two censuses while nobody is left: the proof wants several.
 const SETTLE_PACE: Span = Span(500);
 /// Between two censuses at most, whatever they cost: closings are counted by events in between.
-const CENSUS_LATEST: Span = Span::seconds(30);
+const CENSUS_LATEST: Span = Span::seconds(120);
 /// After a SYN cookie was sent, its client's answer takes a round trip and perhaps one retransmission.
 const COOKIE_GRACE: Span = Span::seconds(3);
 /// A SYN cookie is good for two periods of 64 s at most (linux/net/tcp.h, `MAX_SYNCOOKIE_AGE`): for this long after
