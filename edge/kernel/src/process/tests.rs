@@ -211,13 +211,23 @@ fn a_live_peer_answers() {
 }
 
 /// Runs one test of this binary again as an ordinary user. `true` in that second run, where the test does its work.
+#[expect(unsafe_code, reason = "the second run needs a login session of its own, which std cannot give it")]
 fn as_ordinary_user(test: &str) -> bool {
     if crate::boot::effective_uid() != 0 {
         return true;
     }
     // By its link, for the path to the binary may be closed to others.
     let mut again = Command::new("/proc/self/exe");
-    let output = again.args(["--exact", test, "--nocapture"]).uid(65534).gid(65534).output().unwrap();
+    again.args(["--exact", test, "--nocapture"]).uid(65534).gid(65534);
+    // SAFETY: setsid is async-signal-safe, and the closure touches no memory. A session of its own, because within
+    // one session the kernel lets everybody send SIGCONT, also to the first process where that shares ours.
+    unsafe {
+        again.pre_exec(|| match libc::setsid() {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let output = again.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "as an ordinary user:\n{said}\n{complaint}");
