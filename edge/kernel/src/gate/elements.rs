@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::layout::{Class, EXCEPT, FLOW, OPEN, PROBE, SetNames, TOKENS, UDP_PORTS};
+use super::layout::{Class, EXCEPT, FLOW, OPEN, PROBE, SetNames, TCP_PORTS, TOKENS, UDP_PORTS};
 use super::{Door, Except, Proto, Reach, Rules};
 
 /// The key of an element; `to` is the upper bound in a set of boxes. Parts are padded to 4 bytes.
@@ -69,9 +69,8 @@ impl Placed {
         if door.proto == Proto::Udp {
             self.put_spots(Class::Out, door);
         }
-        if door.proto != Proto::Tcp {
-            self.put(UDP_PORTS, plain(door.port.to_be_bytes().to_vec()), None);
-        }
+        let ports = if door.proto == Proto::Tcp { TCP_PORTS } else { UDP_PORTS };
+        self.put(ports, plain(door.port.to_be_bytes().to_vec()), None);
     }
 
     fn put_spots(&mut self, class: Class, door: &Door) {

@@ -151,7 +151,8 @@ pub(super) const FLOW: [&str; 2] = ["flow4", "flow6"];
 pub(super) const PROBE: &str = "probe";
 /// Tokens of the MPTCP connections that may get more paths.
 pub(super) const TOKENS: &str = "tokens";
-/// All ports of UDP doors: packets to others cost one look-up.
+/// All ports of TCP doors, and of UDP doors: packets to others cost one look-up.
+pub(super) const TCP_PORTS: &str = "tcp_ports";
 pub(super) const UDP_PORTS: &str = "udp_ports";
 
 /// Names of sets.
@@ -265,6 +266,7 @@ fn sets() -> Vec<Set> {
     sets.push(set(FLOW[0], &[Addr4, Port, Addr4, Port], SetKind::Flows));
     sets.push(set(FLOW[1], &[Addr6, Port, Addr6, Port], SetKind::Flows));
     sets.push(set(PROBE, &[Mark], SetKind::Plain));
+    sets.push(set(TCP_PORTS, &[Port], SetKind::Plain));
     sets.push(set(UDP_PORTS, &[Port], SetKind::Plain));
     sets.push(set(TOKENS, &[Token], SetKind::Plain));
     sets
@@ -373,6 +375,11 @@ fn begins() -> Vec<Expr> {
     vec![expr::l4proto(0), expr::is(&[TCP]), expr::transport(13, 1, 0), expr::and(&[FIN_SYN_RST_ACK]), expr::is(&[SYN])]
 }
 
+/// The same at a port that we know.
+fn begins_at_ports() -> Vec<Expr> {
+    [begins(), vec![expr::transport(2, 2, 0), expr::is_in(TCP_PORTS)]].concat()
+}
+
 /// `end`: offset of the port in the header, 0 = from it, 2 = to it.
 fn at_udp_ports(end: u32) -> Vec<Expr> {
     vec![expr::l4proto(0), expr::is(&[UDP]), expr::transport(end, 2, 0), expr::is_in(UDP_PORTS)]
@@ -381,7 +388,7 @@ fn at_udp_ports(end: u32) -> Vec<Expr> {
 fn base_rules(sent: &'static str, tcp: &'static str, udp: &'static str) -> Vec<Rule> {
     vec![
         rule("UDP from the ports we know", [at_udp_ports(0), then(Verdict::Jump(sent))]),
-        rule("new TCP connections", [begins(), then(Verdict::Jump(tcp))]),
+        rule("new TCP connections at the ports we know", [begins_at_ports(), then(Verdict::Jump(tcp))]),
         rule("UDP at the ports we know", [at_udp_ports(2), then(Verdict::Jump(udp))]),
     ]
 }
@@ -391,7 +398,7 @@ fn output_rules() -> Vec<Rule> {
     let probe = || vec![expr::mark(), expr::is_in(PROBE)];
     let mut rules = base_rules("sent_udp", "gate_tcp_forward", "gate_udp_forward");
     rules.insert(2, rule("own probe", [at_udp_ports(2), probe(), then(Verdict::Return)]));
-    rules.insert(1, rule("own probe", [begins(), probe(), then(Verdict::Return)]));
+    rules.insert(1, rule("own probe", [begins_at_ports(), probe(), then(Verdict::Return)]));
     rules
 }
 

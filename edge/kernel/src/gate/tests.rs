@@ -8,7 +8,7 @@ mod speed;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Door, Gate, Proto, Reach, Rules};
 use crate::testnet::{run, skipped};
@@ -58,7 +58,16 @@ fn pair(listener: &TcpListener, to: &str) -> (TcpStream, TcpStream) {
 
 fn connect(to: &str) -> std::io::Result<TcpStream> {
     let to: SocketAddr = to.parse().unwrap();
-    let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    // The kernel gives a new IPv6 address its route a moment after `ip` has ended.
+    let began = Instant::now();
+    let stream = loop {
+        match TcpStream::connect_timeout(&to, Duration::from_secs(5)) {
+            Err(error) if error.kind() == ErrorKind::NetworkUnreachable && began.elapsed() < Duration::from_secs(5) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            answer => break answer?,
+        }
+    };
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(stream)
 }
