@@ -15,6 +15,7 @@ mod peer;
 mod services;
 mod sockets;
 mod stage;
+mod units;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -26,7 +27,7 @@ use figure::Figures;
 
 pub use crew::play;
 
-const PARTS: [&str; 5] = ["gate", "overhead", "dump", "services", BIG];
+const PARTS: [&str; 6] = ["gate", "overhead", "dump", "services", "units", BIG];
 /// Takes minutes and many GiB: only when asked for.
 const BIG: &str = "big";
 
@@ -56,6 +57,7 @@ pub fn run(arguments: &[&str]) -> Result<ExitCode, String> {
             "gate" => gate::measure(&mut figures),
             "overhead" => overhead::measure(&mut figures),
             "dump" => dump::measure(&mut figures),
+            "units" => units::measure(&mut figures),
             BIG => big::measure(&mut figures),
             _ => services::measure(&mut figures),
         };
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn parts_can_be_chosen() {
-        assert_eq!(wish(&[]).unwrap().parts, ["gate", "overhead", "dump", "services"]);
+        assert_eq!(wish(&[]).unwrap().parts, ["gate", "overhead", "dump", "services", "units"]);
         let some = wish(&["dump", "--big"]).unwrap();
         assert!(some.parts == ["dump", "big"] && !some.strict);
         assert!(wish(&["big", "--strict"]).unwrap().strict);

@@ -52,6 +52,11 @@ impl Ebb {
         Ok(Some(Self { program, folder }))
     }
 
+    /// The program itself, to be put elsewhere.
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+        std::fs::read(&self.program).map_err(|error| format!("read {}: {error}", self.program.display()))
+    }
+
     /// It, in a namespace.
     pub fn command(&self, ns: &Ns, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
