@@ -76,6 +76,8 @@ pub enum Input {
     Up(Up, String),
     /// The stop has ended.
     Stopped(Result<(), Why>),
+    /// The hold is gone: somebody has released it.
+    Released(Why),
     /// Something that the drain cannot go on without has failed.
     Failed(Why),
     /// Time has passed.
@@ -232,9 +234,14 @@ impl Drain {
             }
             Input::Confirmed(whole) => self.confirmed(whole, now),
             Input::Up(up, seen) => self.up(up, seen),
-            Input::Stopped(result) if self.phase == Phase::Stopping => {
-                self.over(result.map_or_else(Outcome::StopFailed, |()| Outcome::Stopped))
-            }
+            Input::Stopped(result) if self.phase == Phase::Stopping => self.over(match result {
+                Ok(()) => Outcome::Stopped,
+                Err(why @ Why::Released { .. }) => Outcome::Released(why),
+                Err(why) => Outcome::StopFailed(why),
+            }),
+            // What is being stopped is stopped: whoever resumes it starts it again.
+            Input::Released(_) if self.phase == Phase::Stopping => Vec::new(),
+            Input::Released(why) => self.over(Outcome::Released(why)),
             Input::Failed(why) => self.over(Outcome::Failed(why)),
             Input::Tick => self.tick(now),
             // An answer that came after the phase that asked for it.

@@ -1,5 +1,5 @@
 use super::*;
-use ebb_model::{Age, Door, Proto, Reach, SessionState};
+use ebb_model::{Age, Door, Proto, Reach, Requester, ServiceName, SessionState};
 
 fn seen(id: u64) -> Seen {
     let peer = "10.0.0.9:1000".parse().unwrap();
@@ -192,6 +192,26 @@ fn a_service_that_somebody_else_ended_is_not_called_stopped_by_us() {
     drain.step(census(&[]), Mono(2200));
     let actions = drain.step(Input::Confirmed(true), Mono(2201));
     assert!(matches!(is_finish(&actions), Some(Outcome::EndedElsewhere(_))), "{actions:?}");
+}
+
+#[test]
+fn without_its_hold_it_is_over_and_stops_nothing() {
+    let why = || Why::Released { service: ServiceName::new("a").unwrap(), requester: Requester::operator() };
+    let mut drain = draining(DrainSpec::default(), &[1]);
+    assert_eq!(drain.step(Input::Released(why()), Mono(100)), [Action::Finish(Outcome::Released(why()))]);
+    // Found out at the last moment, when it was to be stopped.
+    let mut drain = draining(DrainSpec::default(), &[]);
+    drain.step(census(&[]), Mono(1000));
+    assert_eq!(drain.step(census(&[]), Mono(3000)), [Action::Confirm]);
+    assert!(drain.step(Input::Confirmed(true), Mono(3000)).contains(&Action::Stop));
+    assert_eq!(drain.step(Input::Stopped(Err(why())), Mono(3001)), [Action::Finish(Outcome::Released(why()))]);
+    // What is being stopped is stopped.
+    let mut drain = draining(DrainSpec::default(), &[]);
+    drain.step(census(&[]), Mono(1000));
+    drain.step(census(&[]), Mono(3000));
+    drain.step(Input::Confirmed(true), Mono(3000));
+    assert_eq!(drain.step(Input::Released(why()), Mono(3001)), []);
+    assert_eq!(drain.step(Input::Stopped(Ok(())), Mono(3002)), [Action::Finish(Outcome::Stopped)]);
 }
 
 #[test]

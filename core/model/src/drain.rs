@@ -102,6 +102,8 @@ pub enum Outcome {
     DeadlineReached,
     /// The service ended in the middle, not by us.
     EndedElsewhere(Why),
+    /// Somebody released its hold in the middle: there is nothing to wait for any more.
+    Released(Why),
     /// It could not be done; the gate is as said in the reason.
     Failed(Why),
     /// The operator detached; hold and gate stay.

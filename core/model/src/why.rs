@@ -136,6 +136,13 @@ pub enum Why {
         /// What was seen.
         seen: String,
     },
+    /// The hold of a drain was released while it was under way.
+    Released {
+        /// The service.
+        service: ServiceName,
+        /// Whose hold it was.
+        requester: Requester,
+    },
     /// The service did not start or stop as asked.
     UnitFailed {
         /// Which unit or process.
@@ -170,6 +177,13 @@ pub enum Why {
     },
     /// Another process watches this drain.
     Watched {
+        /// The service.
+        service: ServiceName,
+        /// That process.
+        pid: u32,
+    },
+    /// Another process has proven it empty and stops it at this moment: opened now, it would drop who comes in.
+    BeingStopped {
         /// The service.
         service: ServiceName,
         /// That process.
@@ -218,6 +232,9 @@ impl fmt::Display for Why {
             Self::NotProbed { door, because } => write!(f, "{door} was not probed: {because}"),
             Self::Unread { what, cause } => write!(f, "{what} could not be read: {}", printable(cause)),
             Self::EndedElsewhere { seen } => write!(f, "somebody else ended the service: {seen}"),
+            Self::Released { service, requester } => {
+                write!(f, "the hold of `{requester}` on {service} was released meanwhile")
+            }
             Self::UnitFailed { unit, verb, result } => write!(f, "{verb} of {unit}: {}", printable(result)),
             Self::StartByHand { service, .. } => {
                 write!(f, "{service} was started by hand, so nothing here knows how to start it again")
@@ -229,6 +246,9 @@ impl fmt::Display for Why {
                 write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
+            Self::BeingStopped { service, pid } => {
+                write!(f, "{service} is drained, and process {pid} is stopping it at this moment")
+            }
             Self::Settling { empty_for, settle } => {
                 write!(f, "no session for {}, proven at {}", duration(*empty_for), duration(*settle))
             }
@@ -266,6 +286,9 @@ impl Why {
             Self::NotRunning { unit, .. } => Some(format!("`systemctl start {unit}` starts it")),
             Self::Watched { service, .. } => {
                 Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
+            }
+            Self::BeingStopped { service, .. } => {
+                Some(format!("once it has stopped, `ebb resume {service}` brings it back"))
             }
             Self::StartByHand { service, command } if command.is_empty() => {
                 Some(format!("start it as you did before, then `ebb resume {service}` again"))

@@ -226,12 +226,20 @@ impl Store {
         txn.commit().map_err(failed(what))
     }
 
-    /// Rewrites what is remembered of a held service.
+    /// Rewrites what is remembered of a held service. Of one that nobody holds any more nothing is: somebody may
+    /// have released it while we worked.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn remember(&mut self, record: &Record) -> Result<()> {
-        put_record(&self.db, record).map(drop).map_err(failed("write a record"))
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 \
+                 WHERE EXISTS (SELECT 1 FROM holds WHERE service = ?1)",
+                params![record.service.as_str(), format::record_to(record)],
+            )
+            .map(drop)
+            .map_err(failed("write a record"))
     }
 
     /// Removes one hold, and with a service's last hold all that was remembered of it.
@@ -266,7 +274,11 @@ impl Store {
     pub fn keep_baseline(&mut self, service: &ServiceName, sessions: &BTreeSet<SessionId>) -> Result<()> {
         let blob: Vec<u8> = sessions.iter().flat_map(|id| id.0.to_le_bytes()).collect();
         self.db
-            .execute("INSERT OR REPLACE INTO baselines (service, ids) VALUES (?1, ?2)", params![service.as_str(), blob])
+            .execute(
+                "INSERT OR REPLACE INTO baselines (service, ids) SELECT ?1, ?2 \
+                 WHERE EXISTS (SELECT 1 FROM holds WHERE service = ?1)",
+                params![service.as_str(), blob],
+            )
             .map_err(failed("write the sessions at the start"))?;
         Ok(())
     }

@@ -94,6 +94,10 @@ fn the_record_goes_with_the_last_hold_only() {
     assert!(store.release(&name("nginx"), &Requester::new("deploy").unwrap()).unwrap());
     assert_eq!((store.holds().unwrap().len(), store.records().unwrap().len()), (0, 0));
     assert_eq!(store.baseline(&name("nginx")).unwrap(), None);
+    // A drain that learns of the release later leaves nothing behind.
+    store.remember(&record()).unwrap();
+    store.keep_baseline(&name("nginx"), &[SessionId(1)].into()).unwrap();
+    assert_eq!((store.records().unwrap().len(), store.baseline(&name("nginx")).unwrap()), (0, None));
 }
 
 #[test]

@@ -76,7 +76,9 @@ impl Exit {
             Self::DeadlineReached => "the deadline was reached, sessions remain, the gate stays shut",
             Self::LeakSeen => "a connection came in although the gate should have been shut",
             Self::HeldByOther => "another requester still holds the service",
-            Self::EndedBadly => "the service did not stop well, or somebody else ended it",
+            Self::EndedBadly => {
+                "the service did not stop well, or somebody else ended it, or released it in the middle of a drain"
+            }
             Self::Detached => "left by Ctrl-C or SIGTERM; hold and gate stay",
             Self::NotPermitted => "not permitted; run it as root",
             Self::Unsupported => "this kernel or system cannot do it",
@@ -142,7 +144,7 @@ impl Exit {
         match report.outcome {
             Outcome::Drained | Outcome::Stopped => Self::Done,
             Outcome::DeadlineReached => Self::DeadlineReached,
-            Outcome::StopFailed | Outcome::EndedElsewhere => Self::EndedBadly,
+            Outcome::StopFailed | Outcome::EndedElsewhere | Outcome::Released => Self::EndedBadly,
             Outcome::Failed => Self::Failed,
             Outcome::Detached => Self::Detached,
         }
@@ -193,6 +195,7 @@ mod tests {
             (Outcome::StopFailed, 6),
             (Outcome::DeadlineReached, 3),
             (Outcome::EndedElsewhere, 6),
+            (Outcome::Released, 6),
             (Outcome::Failed, 1),
             (Outcome::Detached, 7),
         ] {

@@ -180,3 +180,25 @@ fn at_any_time_it_can_be_undone() {
     }
     told(&format!("15 kills: held after {held}, refused after {shut}"));
 }
+
+/// Somebody else's resume in the middle: the drain says so and ends, nothing is stopped, and who comes in is no leak.
+#[test]
+fn resumed_by_somebody_else_in_the_middle_it_ends() {
+    let Some(mut scene) = scene() else { return };
+    let mut drain = scene.ebb.watch(&["drain", "exact-part"]);
+    drain.event("GateProven");
+    scene.undone(u64::from(CLIENTS));
+    let mut newcomers = Crowd::start(&scene.net, &[CrowdSpec::echoes([at()], CLIENTS)]);
+    assert_eq!(newcomers.all_connected(LIMIT).connected, u64::from(CLIENTS));
+    let answer = drain.wait(LIMIT);
+    let report = answer.one("drained");
+    assert_eq!((answer.code, &report["outcome"]), (Some(6), &"released".into()), "{answer:#?}");
+    assert_eq!(report["leaks"].as_array().map(Vec::len), Some(0), "{answer:#?}");
+    assert!(!answer.events().contains(&"GateLost"), "{answer:#?}");
+    scene.crowd.end(CLIENTS);
+    newcomers.end(CLIENTS);
+    // Longer than an empty service is waited for before it is stopped.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(scene.server.is_running());
+    assert_eq!(scene.ebb.done(&["status"]).all("status").count(), 0, "nothing is left of it");
+}

@@ -109,6 +109,7 @@ const fn outcome(outcome: &Outcome) -> (v1::Outcome, Option<&Why>) {
         Outcome::StopFailed(why) => (v1::Outcome::StopFailed, Some(why)),
         Outcome::DeadlineReached => (v1::Outcome::DeadlineReached, None),
         Outcome::EndedElsewhere(why) => (v1::Outcome::EndedElsewhere, Some(why)),
+        Outcome::Released(why) => (v1::Outcome::Released, Some(why)),
         Outcome::Failed(why) => (v1::Outcome::Failed, Some(why)),
         Outcome::Detached => (v1::Outcome::Detached, None),
     }

@@ -285,6 +285,8 @@ pub enum Outcome {
     DeadlineReached,
     /// Somebody else ended the service.
     EndedElsewhere,
+    /// Somebody released its hold.
+    Released,
     /// It could not be done.
     Failed,
     /// The operator stopped watching.

@@ -59,6 +59,7 @@ fn headline(report: &DrainReport) -> String {
             format!("{} after {took}, {left} left; the gate stays shut", paint(WARN, "deadline reached"))
         }
         Outcome::EndedElsewhere => format!("{} after {took}", paint(BAD, "ended by somebody else")),
+        Outcome::Released => format!("{} after {took}, {left} left", paint(WARN, "released by somebody else")),
         Outcome::Failed => format!("{} after {took}", paint(BAD, "not drained")),
         Outcome::Detached => format!("not watched any more after {took}, {left} left; hold and gate stay"),
     }
@@ -125,6 +126,7 @@ fn next(report: &DrainReport) -> String {
             (format!("ebb end {name} --idle-over 10m"), "end those that are idle"),
             (verb("resume"), "let new ones in again"),
         ],
+        Outcome::Released => vec![(format!("ebb status {name}"), "see what stands"), (verb("drain"), "begin again")],
         Outcome::Failed => vec![(format!("ebb status {name}"), "see what stands"), (verb("resume"), "undo")],
     };
     let widest = commands.iter().map(|(typed, _)| typed.chars().count()).max().unwrap_or(0);

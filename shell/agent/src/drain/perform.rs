@@ -289,7 +289,7 @@ impl Watch<'_> {
     }
 
     /// Stops the service beside the loop. What is stopped is written down first: a crash in the middle
-    /// must not make a resume forget to start it.
+    /// must not make a resume forget to start it; nor must what was stopped before such a crash be forgotten.
     fn stop(&mut self, index: usize) {
         let one = &mut self.tracked[index];
         let stopped: Vec<Stopped> = match &one.service.origin {
@@ -302,12 +302,20 @@ impl Watch<'_> {
                 .collect(),
             Origin::Trees(trees) => trees.iter().cloned().map(Stopped::Tree).collect(),
         };
-        one.record.stopped.clone_from(&stopped);
-        let remembered = self.world.store().remember(&one.record);
+        let before = std::mem::take(&mut one.record.stopped);
+        let known: std::collections::BTreeSet<_> = before.iter().cloned().collect();
+        one.record.stopped =
+            before.into_iter().chain(stopped.iter().filter(|one| !known.contains(one)).cloned()).collect();
+        // In the order in which they are started again.
+        one.record.stopped.sort_by_key(|stopped| !matches!(stopped, Stopped::Unit(unit) if unit.ends_with(".socket")));
+        let remembered = self.world.lock().and_then(|_lock| match self.released(index) {
+            Some(why) => Err(why),
+            None => self.world.store().remember(&self.tracked[index].record).map_err(|error| unread(&error)),
+        });
         let (outside, systemd) = (self.outside.clone(), self.world.systemd.clone());
         tokio::spawn(async move {
             let result = match remembered {
-                Err(error) => Err(unread(&error)),
+                Err(why) => Err(why),
                 Ok(()) => stop_all(systemd.as_ref(), &stopped).await,
             };
             let _ = outside.send(Outside::Done(index, Input::Stopped(result))).await;
@@ -373,7 +381,11 @@ impl Watch<'_> {
             Outcome::EndedElsewhere(why) => {
                 Some(Event::new(now, EventKind::ServiceEndedElsewhere, name, format!("{name}: {why}")))
             }
-            Outcome::Drained | Outcome::DeadlineReached | Outcome::Failed(_) | Outcome::Detached => None,
+            Outcome::Drained
+            | Outcome::DeadlineReached
+            | Outcome::Released(_)
+            | Outcome::Failed(_)
+            | Outcome::Detached => None,
         }
     }
 }

@@ -180,6 +180,7 @@ impl<'a> Watch<'a> {
             if !std::mem::take(&mut self.census_wanted) {
                 return;
             }
+            self.look_for_releases().await;
             let active: BTreeMap<ServiceName, usize> = self
                 .tracked
                 .iter()
@@ -244,8 +245,29 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Somebody may release a hold while its drain is under way; then there is nothing to wait for, and whoever comes
+    /// in is no leak.
+    async fn look_for_releases(&mut self) {
+        for index in 0..self.tracked.len() {
+            if !self.tracked[index].drain.is_over()
+                && let Some(why) = self.released(index)
+            {
+                self.step(index, Input::Released(why)).await;
+            }
+        }
+    }
+
+    /// Why a drain has no hold any more; none if it has, or if that could not be read.
+    pub(crate) fn released(&self, index: usize) -> Option<Why> {
+        let hold = &self.tracked[index].hold;
+        let holds = self.world.store().holds().ok()?;
+        let stands = holds.iter().any(|one| (&one.service, &one.requester) == (&hold.service, &hold.requester));
+        (!stands).then(|| Why::Released { service: hold.service.clone(), requester: hold.requester.clone() })
+    }
+
     /// Once a second: new doors, a gate that is not whole, processes that ended.
     async fn look_around(&mut self) {
+        self.look_for_releases().await;
         if let Ok(listeners) = listening()
             && listeners != self.listeners
         {
@@ -303,9 +325,12 @@ impl<'a> Watch<'a> {
     }
 
     async fn gate_altered(&mut self, by: Option<String>) {
+        self.look_for_releases().await;
         // Another ebb's change leaves our doors shut: two that each undid what the other sees differently
         // would never end.
-        let whole = converge::seen().is_ok_and(|seen| self.tracked.iter().all(|one| seen.holds(&one.record.doors)));
+        let whole = converge::seen().is_ok_and(|seen| {
+            self.tracked.iter().filter(|one| !one.drain.is_over()).all(|one| seen.holds(&one.record.doors))
+        });
         if let Some(by) = by.filter(|_| !whole) {
             self.restore_gate(&by).await;
         }

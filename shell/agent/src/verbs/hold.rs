@@ -8,6 +8,7 @@ use ebb_model::{Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, 
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
 use super::services::Known;
+use super::status::watcher;
 use crate::handle::refuse_all;
 use crate::world::{World, unread};
 use crate::{converge, look, say};
@@ -234,6 +235,15 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
     Ok(())
 }
 
+/// A drain that stops its service must have its gate: who came in now would be dropped.
+pub(crate) fn not_being_stopped(known: &Known, service: &Service) -> Result<(), Why> {
+    let record = known.record_of(&service.name).filter(|record| !record.stopped.is_empty());
+    match record.and_then(watcher) {
+        Some(pid) => Err(Why::BeingStopped { service: service.name.clone(), pid }),
+        None => Ok(()),
+    }
+}
+
 /// Releases one hold and opens the gate if no other stands.
 pub(crate) fn release_one(
     world: &World,
@@ -246,6 +256,7 @@ pub(crate) fn release_one(
     let Some(hold) = known.holds_of(&service.name).find(|hold| hold.requester == *requester).cloned() else {
         return Err(Why::NotHeld { service: service.name.clone(), requester: requester.clone() });
     };
+    not_being_stopped(&known, service)?;
     world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
     converge::converge(world, services)?;
     let now = world.now().wall;

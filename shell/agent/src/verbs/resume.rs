@@ -11,7 +11,7 @@ use ebb_model::{Door, Event, EventKind, Origin, Proto, Reach, Requester, Service
 use ebb_systemd::UnitName;
 use ebb_wire::v1::{Frame, ResumeReport, ResumeRequest};
 
-use super::hold::{release_one, tell, usage};
+use super::hold::{not_being_stopped, release_one, tell, usage};
 use super::services::Known;
 use crate::handle::refuse_all;
 use crate::world::{PROBE_MARK, World, chain};
@@ -91,6 +91,7 @@ impl Resume<'_> {
         if !mine {
             return self.not_mine(known, others.first().copied()).await;
         }
+        not_being_stopped(known, self.service)?;
         let mut report = ResumeReport {
             service: name.to_string(),
             was_held: true,
