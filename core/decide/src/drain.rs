@@ -507,6 +507,13 @@ impl Drain {
         }
     }
 
+    /// Asked again while under way: the new wish counts, from the same beginning.
+    pub fn respec(&mut self, spec: DrainSpec) {
+        self.deadline = spec.deadline.map(|span| self.began + span);
+        self.deadline_over = false;
+        self.spec = spec;
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {

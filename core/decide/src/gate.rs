@@ -18,9 +18,10 @@ pub struct Rules {
     pub except: BTreeSet<(Cidr, Door)>,
 }
 
-/// The rules for all holds at the time `now` of the boot `boot_id`.
+/// The rules for all holds at the time `now` of the boot `boot_id`. `services`: those that run now; none where nothing
+/// has started yet, then the neighbours are as last seen.
 #[must_use]
-pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Mono, boot_id: &str) -> Rules {
+pub fn rules(holds: &[Hold], records: &[Record], services: Option<&[Service]>, now: Mono, boot_id: &str) -> Rules {
     let mut rules = Rules::default();
     for record in records {
         let own: Vec<&Hold> = holds.iter().filter(|hold| hold.service == record.service).collect();
@@ -39,11 +40,31 @@ pub fn rules(holds: &[Hold], records: &[Record], services: &[Service], now: Mono
             rules.except.extend(except(&own).into_iter().map(|range| (range, *door)));
         }
     }
-    let held: BTreeSet<&ServiceName> = holds.iter().map(|hold| &hold.service).collect();
-    for service in services.iter().filter(|service| !held.contains(&service.name)) {
-        rules.open.extend(service.doors.iter().filter_map(|door| kept_open(door, &rules.shut)));
+    match services {
+        Some(services) => {
+            let held: BTreeSet<&ServiceName> = holds.iter().map(|hold| &hold.service).collect();
+            for service in services.iter().filter(|service| !held.contains(&service.name)) {
+                rules.open.extend(service.doors.iter().filter_map(|door| kept_open(door, &rules.shut)));
+            }
+        }
+        None => {
+            let seen = records.iter().flat_map(|record| &record.neighbours);
+            let doors = seen.map(|(ip, port)| Door { proto: Proto::Tcp, reach: Reach::Addr(*ip), port: *port });
+            let kept: Vec<_> = doors
+                .filter(|door| !rules.shut.contains(door))
+                .filter_map(|door| kept_open(&door, &rules.shut))
+                .collect();
+            rules.open.extend(kept);
+        }
     }
     rules
+}
+
+/// The addresses that must stay open because of one record's doors, to be remembered with it.
+#[must_use]
+pub fn neighbours(rules: &Rules, record: &Record) -> BTreeSet<(IpAddr, u16)> {
+    let ports: BTreeSet<u16> = record.doors.iter().map(|door| door.port).collect();
+    rules.open.iter().filter(|(_, port)| ports.contains(port)).copied().collect()
 }
 
 /// Who may come in past several holds: only those whom every one of them excepts.
@@ -104,6 +125,7 @@ mod tests {
             stopped: vec![],
             own_probes: 0,
             refused_before: 0,
+            neighbours: BTreeSet::new(),
         }
     }
 
@@ -124,7 +146,7 @@ mod tests {
     #[test]
     fn no_hold_no_rules() {
         let record = record("a", &[door(Proto::Tcp, Reach::Any)]);
-        assert_eq!(rules(&[], &[record], &[], Mono(0), ""), Rules::default());
+        assert_eq!(rules(&[], &[record], Some(&[]), Mono(0), ""), Rules::default());
     }
 
     #[test]
@@ -133,10 +155,24 @@ mod tests {
         let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
         let services = [service("a", a), service("b", b)];
         let records = [record("a", &[a]), record("b", &[b])];
-        let one = rules(&[hold("a", "x", &[])], &records, &services, Mono(0), "");
+        let one = rules(&[hold("a", "x", &[])], &records, Some(&services), Mono(0), "");
         assert_eq!((one.shut, one.open), ([a].into(), [(ip, 80)].into()));
-        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, &services, Mono(0), "");
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, Some(&services), Mono(0), "");
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()));
+    }
+
+    #[test]
+    fn before_anybody_listens_neighbours_are_as_last_seen() {
+        let ip: IpAddr = "10.0.0.2".parse().unwrap();
+        let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
+        let services = [service("a", a), service("b", b)];
+        let mut records = [record("a", &[a]), record("b", &[b])];
+        let holds = [hold("a", "x", &[])];
+        let running = rules(&holds, &records, Some(&services), Mono(0), "");
+        records[0].neighbours = neighbours(&running, &records[0]);
+        assert_eq!(rules(&holds, &records, None, Mono(0), ""), running);
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, None, Mono(0), "");
+        assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()), "held itself meanwhile");
     }
 
     #[test]
@@ -144,7 +180,7 @@ mod tests {
         let a = door(Proto::Tcp, Reach::Any);
         let records = [record("a", &[a])];
         let holds = [hold("a", "x", &["10.0.0.0/8"]), hold("a", "y", &["10.1.0.0/16", "192.0.2.1"])];
-        let except = rules(&holds, &records, &[], Mono(0), "").except;
+        let except = rules(&holds, &records, Some(&[]), Mono(0), "").except;
         assert_eq!(except, [("10.1.0.0/16".parse().unwrap(), a)].into());
     }
 
@@ -162,8 +198,9 @@ mod tests {
             drained_at: None,
             learn_until: Some(Mono(30)),
             watcher: None,
+            spec: None,
         });
-        let at = |now| rules(&[hold("a", "x", &[])], &records, &[], Mono(now), "");
+        let at = |now| rules(&[hold("a", "x", &[])], &records, Some(&[]), Mono(now), "");
         assert_eq!((at(29).learn, at(29).shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
         assert_eq!((at(30).learn, at(30).shut), ([].into(), doors.into()));
     }

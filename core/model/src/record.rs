@@ -1,8 +1,9 @@
 //! What must be remembered about a held service, beside its holds.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use crate::{Door, Mono, Requester, ServiceName, Tree, Wall};
+use crate::{Door, DrainSpec, Mono, Requester, ServiceName, Tree, Wall};
 
 /// What we stopped, so that a resume starts just that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,9 @@ pub struct Record {
     pub own_probes: u64,
     /// Refusals counted by gates that somebody has removed since.
     pub refused_before: u64,
+    /// Addresses with a port that a wildcard door of this service would shut as well, but where others listen: as last
+    /// seen, for when the gate is shut before anybody listens.
+    pub neighbours: BTreeSet<(IpAddr, u16)>,
 }
 
 /// What is remembered of a drain.
@@ -66,4 +70,7 @@ pub struct DrainRecord {
     pub learn_until: Option<Mono>,
     /// Who watches it.
     pub watcher: Option<Watcher>,
+    /// What was asked, while it is under way: a resident agent goes on with it by itself. None once it is over, and when
+    /// the operator left it to nobody.
+    pub spec: Option<DrainSpec>,
 }

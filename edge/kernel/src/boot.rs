@@ -173,6 +173,28 @@ pub struct SudoUser {
     pub name: Option<String>,
 }
 
+/// The number of a group; `None` if there is none of that name.
+#[must_use]
+pub fn group_id(name: &str) -> Option<u32> {
+    const LARGEST: usize = 1 << 20;
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut buffer = vec![0_u8; 1024];
+    loop {
+        // SAFETY: group is plain data (numbers and pointers), for which all zero is a valid value.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found: *mut libc::group = std::ptr::null_mut();
+        // SAFETY: all pointers are to live values, the buffer for its length; the answer points into them.
+        let answer = unsafe {
+            libc::getgrnam_r(name.as_ptr(), &raw mut entry, buffer.as_mut_ptr().cast(), buffer.len(), &raw mut found)
+        };
+        match answer {
+            libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 4, 0),
+            libc::EINTR => {}
+            _ => return (!found.is_null()).then_some(entry.gr_gid),
+        }
+    }
+}
+
 /// Who called us through sudo. Only root is asked: anybody else could have set `SUDO_UID` to any number.
 #[must_use]
 pub fn sudo_user() -> Option<SudoUser> {
@@ -186,6 +208,13 @@ pub fn sudo_user() -> Option<SudoUser> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_have_numbers() {
+        assert_eq!(group_id("root"), Some(0));
+        assert_eq!(group_id("no-such-group"), None);
+        assert_eq!(group_id("a\0b"), None);
+    }
 
     #[test]
     fn boot_id_is_stable_and_well_formed() {

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, Event, EventKind, Field, Hold, Level, Mono, Proto, Reach, Record, Requester, ServiceName,
-    Stopped, Tree, Wall, Watcher, Who,
+    Cidr, Door, DrainRecord, DrainSpec, Event, EventKind, Field, Hold, Level, Mono, Proto, Reach, Record, Requester,
+    ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,18 @@ struct DrainV1 {
     drained_ms: Option<i64>,
     learn_until_mono_ms: Option<u64>,
     watcher: Option<(u32, u64)>,
+    #[serde(default)]
+    spec: Option<SpecV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SpecV1 {
+    deadline_ms: Option<u64>,
+    then: String,
+    stop: bool,
+    settle_ms: u64,
+    grace_ms: u64,
+    learn_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +79,8 @@ struct RecordV1 {
     #[serde(default)]
     own_probes: u64,
     refused_before: u64,
+    #[serde(default)]
+    neighbours: Vec<(IpAddr, u16)>,
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -162,6 +176,7 @@ pub(crate) fn record_to(record: &Record) -> String {
             drained_ms: drain.drained_at.map(|at| at.0),
             learn_until_mono_ms: drain.learn_until.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
+            spec: drain.spec.as_ref().map(spec_to),
         }),
         stopped: record
             .stopped
@@ -173,6 +188,40 @@ pub(crate) fn record_to(record: &Record) -> String {
             .collect(),
         own_probes: record.own_probes,
         refused_before: record.refused_before,
+        neighbours: record.neighbours.iter().copied().collect(),
+    })
+}
+
+fn spec_to(spec: &DrainSpec) -> SpecV1 {
+    let then = match spec.then {
+        Then::Ask => "ask",
+        Then::End => "end",
+        Then::Cut => "cut",
+    };
+    SpecV1 {
+        deadline_ms: spec.deadline.map(|span| span.0),
+        then: then.to_owned(),
+        stop: spec.stop,
+        settle_ms: spec.settle.0,
+        grace_ms: spec.grace.0,
+        learn_ms: spec.learn.0,
+    }
+}
+
+fn spec_from(spec: &SpecV1) -> Result<DrainSpec, String> {
+    let then = match spec.then.as_str() {
+        "ask" => Then::Ask,
+        "end" => Then::End,
+        "cut" => Then::Cut,
+        other => return Err(format!("unknown end of a deadline `{other}`")),
+    };
+    Ok(DrainSpec {
+        deadline: spec.deadline_ms.map(Span),
+        then,
+        stop: spec.stop,
+        settle: Span(spec.settle_ms),
+        grace: Span(spec.grace_ms),
+        learn: Span(spec.learn_ms),
     })
 }
 
@@ -189,6 +238,7 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             drained_at: drain.drained_ms.map(Wall),
             learn_until: drain.learn_until_mono_ms.map(Mono),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
+            spec: drain.spec.as_ref().map(spec_from).transpose()?,
         })
     });
     Ok(Record {
@@ -208,6 +258,7 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             .collect(),
         own_probes: record.own_probes,
         refused_before: record.refused_before,
+        neighbours: record.neighbours.into_iter().collect(),
     })
 }
 

@@ -1,5 +1,7 @@
 use super::*;
-use ebb_model::{Door, DrainRecord, EventKind, Level, Mono, Proto, Reach, Stopped, Tree, Watcher, Who};
+use ebb_model::{
+    Door, DrainRecord, DrainSpec, EventKind, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher, Who,
+};
 
 struct Dir(PathBuf);
 
@@ -63,10 +65,12 @@ fn record() -> Record {
             drained_at: Some(Wall(9)),
             learn_until: Some(Mono(7)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
+            spec: Some(DrainSpec { deadline: Some(Span(9000)), then: Then::Cut, ..DrainSpec::default() }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],
         own_probes: 4,
         refused_before: 17,
+        neighbours: [("10.0.0.2".parse().unwrap(), 443)].into(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use crate::{
@@ -113,16 +114,18 @@ impl Systemd {
         }
     }
 
-    /// Start types of these units. A call for each, which is 0.2 ms: with a few units much less than
+    /// Start types of these units. A call for each, all under way at once: even with hundreds of units less than
     /// [`Self::unit_files`], for which systemd reads every file there is (0.1 s with 250 units).
     ///
     /// # Errors
     /// See [`Error`]; a unit whose file cannot be read is left out.
     pub async fn file_states(&self, names: &[UnitName]) -> Result<Vec<UnitFile>> {
         let mut files = Vec::new();
-        for name in names {
+        let calls = names.iter().map(|name| async move {
             let path = object_path::of_unit(name);
-            let call = self.bus.call(&path, PROPERTIES, "Get", &(UNIT, "UnitFileState")).await;
+            (name, self.bus.call(&path, PROPERTIES, "Get", &(UNIT, "UnitFileState")).await)
+        });
+        for (name, call) in join_all(calls).await {
             match call.and_then(|reply| Ok(reply.body().deserialize::<OwnedVariant>()?)) {
                 Ok(state) => {
                     let all = Properties::Bus(HashMap::from([("UnitFileState".to_owned(), state)]));

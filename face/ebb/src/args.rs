@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ebb_model::Span;
 use ebb_wire::v1::{Which, Wish};
 
+use crate::commands::agent::AgentArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::drain::DrainArgs;
 use crate::commands::end::EndArgs;
@@ -17,6 +18,7 @@ use crate::commands::resume::ResumeArgs;
 use crate::commands::services::ServicesArgs;
 use crate::commands::sessions::SessionsArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::watch::WatchArgs;
 use crate::commands::{self, try_it::TryArgs};
 use crate::values::{duration, whole_seconds};
 
@@ -57,6 +59,9 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", env = "EBB_CONFIG", default_value = "/etc/ebb/ebb.toml")]
     #[arg(hide_short_help = true)]
     pub config: PathBuf,
+    /// The resident agent's socket [default: /run/ebb/agent.sock, or agent.sock in another state directory]
+    #[arg(long, global = true, value_name = "FILE", env = "EBB_SOCKET", hide_short_help = true)]
+    pub socket: Option<PathBuf>,
     /// Colour the output
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
     pub color: clap::ColorChoice,
@@ -68,6 +73,9 @@ pub enum Command {
     /// Those that ask an agent.
     #[command(flatten)]
     Verb(Verb),
+    /// Stay: keep what is held, go on with drains, serve the other commands
+    #[command(after_long_help = commands::agent::EXAMPLES)]
+    Agent(AgentArgs),
     /// See it at work in a minute: two servers and their clients, in namespaces of their own
     #[command(name = "try", after_long_help = commands::TRY_EXAMPLES)]
     Try(TryArgs),
@@ -112,14 +120,18 @@ pub enum Verb {
     /// Show what happened
     #[command(after_long_help = commands::events::EXAMPLES)]
     Events(EventsArgs),
+    /// Watch a drain that the resident agent goes on with
+    #[command(after_long_help = commands::watch::EXAMPLES)]
+    Watch(WatchArgs),
 }
 
 /// Commands by task, as `ebb --help` lists them.
-const TASKS: [(&str, &[&str]); 5] = [
+const TASKS: [(&str, &[&str]); 6] = [
     ("Look", &["services", "sessions", "status", "events"]),
-    ("Take out of service", &["drain", "end"]),
+    ("Take out of service", &["drain", "watch", "end"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
+    ("Stay", &["agent"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 

@@ -1,5 +1,6 @@
 //! One file per command: arguments to a request, the answer to text and an exit code. Nothing is decided here.
 
+pub mod agent;
 pub mod ask;
 pub mod completions;
 pub mod drain;
@@ -14,10 +15,11 @@ pub mod services;
 pub mod sessions;
 pub mod status;
 pub mod try_it;
+pub mod watch;
 
 use ebb_link::Client;
 
-use crate::args::Verb;
+use crate::args::{Globals, Verb};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::words::shell_word;
@@ -49,7 +51,13 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Holds => holds::run(client, screen).await,
         Verb::Status(args) => status::run(args, client, screen).await,
         Verb::Events(args) => events::run(args, client, screen).await,
+        Verb::Watch(args) => watch::run(args, client, screen).await,
     }
+}
+
+/// Where an agent keeps and finds its things.
+pub fn place(globals: &Globals) -> ebb_agent::Place {
+    ebb_agent::Place { state_dir: globals.state_dir.clone(), config: globals.config.clone() }
 }
 
 /// `ebb VERB` with the same services and requester, to be typed again.

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Cli, Command, Globals, Verb};
-use ebb_agent::{Place, Running};
-use ebb_link::Client;
+use ebb_agent::Running;
+use ebb_link::{Client, Found};
 use exit::Exit;
 use problem::Problem;
 use screen::Screen;
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
         Command::Try(args) => commands::try_it::run(&args, globals.json),
         Command::Completions(args) => commands::completions::run(&args, &mut screen),
         Command::Man(args) => commands::man::run(&args, &mut screen),
-        Command::Verb(verb) => with_runtime(verb, &globals, &mut screen),
+        Command::Agent(_) => with_runtime(commands::agent::run(&globals, &mut screen)),
+        Command::Verb(verb) => with_runtime(with_agent(verb, &globals, &mut screen)),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -55,24 +56,30 @@ const fn anstream_choice(color: clap::ColorChoice) -> anstream::ColorChoice {
     }
 }
 
-fn with_runtime(verb: Verb, globals: &Globals, screen: &mut Screen) -> Result<Exit, Problem> {
+fn with_runtime(work: impl Future<Output = Result<Exit, Problem>>) -> Result<Exit, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Problem::Start)?;
-    let done = runtime.block_on(with_agent(verb, globals, screen));
+    let done = runtime.block_on(work);
     // A thread that reads the kernel may be in the middle of it; nobody waits for that any more.
     runtime.shutdown_background();
     done
 }
 
 async fn with_agent(verb: Verb, globals: &Globals, screen: &mut Screen) -> Result<Exit, Problem> {
-    let (client, running) = connect(globals)?;
+    let (client, running) = connect(globals).await?;
     let done = commands::run(verb, &client, screen).await;
-    // The agent ends when its last client is gone.
+    // An agent of ours ends when its last client is gone.
     drop(client);
-    let _ = tokio::time::timeout(TIDY, running.stop()).await;
+    if let Some(running) = running {
+        let _ = tokio::time::timeout(TIDY, running.stop()).await;
+    }
     done
 }
 
-fn connect(globals: &Globals) -> Result<(Client, Running), Problem> {
-    let place = Place { state_dir: globals.state_dir.clone(), config: globals.config.clone() };
-    Ok(ebb_agent::start(place)?)
+/// To the resident agent; where none is, or it does not speak to us, one in this process with our own rights.
+async fn connect(globals: &Globals) -> Result<(Client, Option<Running>), Problem> {
+    if let Found::Agent(client) = Client::find(&commands::agent::socket(globals), ebb_agent::behalf()).await? {
+        return Ok((client, None));
+    }
+    let (client, running) = ebb_agent::start(commands::place(globals))?;
+    Ok((client, Some(running)))
 }

@@ -62,7 +62,7 @@ impl From<StartError> for Problem {
     fn from(cause: StartError) -> Self {
         let denied = match &cause {
             StartError::Store(error) => error.is_not_permitted(),
-            StartError::Config(_) => false,
+            StartError::Config(_) | StartError::Resident { .. } => false,
             StartError::System { source, .. } => {
                 source.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
             }
@@ -72,6 +72,10 @@ impl From<StartError> for Problem {
             StartError::Config(_) => {
                 (RefusalKind::Failed, Some("mend the file, or name another with --config".to_owned()))
             }
+            StartError::Resident { .. } => (
+                RefusalKind::Failed,
+                Some("it serves every command already; `systemctl status ebb-agent` shows it".to_owned()),
+            ),
             StartError::Store(_) | StartError::System { .. } => (RefusalKind::Failed, None),
         };
         Self::Agent { cause: Box::new(cause), kind, help }

@@ -3,6 +3,9 @@
 //! ```toml
 //! systemd = true            # false: every service is a tree of processes, whatever started it
 //!
+//! [access]
+//! operators = ["ana", "@sre"]   # may act through a resident agent, beside root; others of group `ebb` may look
+//!
 //! [service.mail]
 //! units = ["postfix@-", "dovecot"]
 //!
@@ -41,7 +44,16 @@ pub enum ConfigError {
 struct Written {
     systemd: Option<bool>,
     #[serde(default)]
+    access: AccessTable,
+    #[serde(default)]
     service: BTreeMap<String, toml::Spanned<ServiceTable>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct AccessTable {
+    #[serde(default)]
+    operators: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -62,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) groups: Vec<Group>,
     /// Ask systemd for units, where it runs.
     pub(crate) systemd: bool,
+    /// Who may act beside root: login names, and `@GROUP`.
+    pub(crate) operators: Vec<String>,
 }
 
 /// Reads the file; one that is not there says nothing.
@@ -103,7 +117,11 @@ fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         groups.push(Group { name, units: table.units, executables: table.executables, quic: table.quic });
     }
     let systemd = written.systemd.unwrap_or(true);
-    if faults.is_empty() { Ok(Config { groups, systemd }) } else { Err(ConfigError::Faults { faults }) }
+    if faults.is_empty() {
+        Ok(Config { groups, systemd, operators: written.access.operators })
+    } else {
+        Err(ConfigError::Faults { faults })
+    }
 }
 
 #[cfg(test)]

@@ -61,7 +61,15 @@ fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
         let store = world.store();
         (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
     };
-    let rules = ebb_decide::gate::rules(&holds, &records, services, world.now().mono, &world.boot_id);
+    let rules = ebb_decide::gate::rules(&holds, &records, Some(services), world.now().mono, &world.boot_id);
+    for record in &records {
+        let neighbours = ebb_decide::gate::neighbours(&rules, record);
+        if neighbours != record.neighbours && world.store().is_writable() {
+            let record = ebb_model::Record { neighbours, ..record.clone() };
+            // Only for the next boot, and then at worst a neighbour waits for the agent.
+            let _ = world.store().remember(&record);
+        }
+    }
     Ok(gate::Rules {
         shut: rules.shut.iter().map(door_to).collect(),
         learn: rules.learn.iter().map(door_to).collect(),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ebb_link::{Call, Reply, Server};
-use ebb_model::Why;
+use ebb_link::{Call, Peer, Reply, Server};
+use ebb_model::{Who, Why};
 use ebb_wire::v1::{Frame, Request};
 use tokio::task::JoinSet;
 
-use crate::{drain, say, verbs, world::World};
+use crate::{access, drain, say, verbs, world::World};
 
 /// Answers calls until every client is gone and every answer is given.
 pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
@@ -19,23 +19,40 @@ pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
 }
 
 async fn answer(world: Arc<World>, call: Call) {
-    let Call { request, reply, .. } = call;
-    let done = match request {
-        Request::Services { count } => verbs::services::answer(&world, count, &reply).await,
-        Request::Drain(request) => drain::answer(&world, request, &reply).await,
-        Request::Sessions(request) => verbs::sessions::answer(&world, request, &reply).await,
-        Request::End(request) => verbs::end::answer(&world, request, &reply).await,
-        Request::Resume(request) => verbs::resume::answer(&world, request, &reply).await,
-        Request::Hold(request) => verbs::hold::place(&world, request, &reply).await,
-        Request::Release(request) => verbs::hold::release(&world, request, &reply).await,
-        Request::Holds => verbs::hold::list(&world, &reply).await,
-        Request::Status { services } => verbs::status::answer(&world, services, &reply).await,
-        Request::Events(request) => verbs::events::answer(&world, request, &reply).await,
+    let Call { request, peer, reply } = call;
+    let by = who(&peer);
+    let done = match access::check(&world, &peer, &request).await {
+        Err(why) => Err(why),
+        Ok(()) => perform(&world, request, &by, &reply).await,
     };
     if let Err(why) = done {
         reply.send(say::refusal(None, &why)).await;
     }
     reply.send(Frame::Done).await;
+}
+
+async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) -> Result<(), Why> {
+    match request {
+        Request::Services { count } => verbs::services::answer(world, count, reply).await,
+        Request::Drain(request) => drain::answer(world, request, by, reply).await,
+        Request::Watch(request) => drain::watch(world, &request, reply).await,
+        Request::Sessions(request) => verbs::sessions::answer(world, request, reply).await,
+        Request::End(request) => verbs::end::answer(world, request, by, reply).await,
+        Request::Resume(request) => verbs::resume::answer(world, request, reply).await,
+        Request::Hold(request) => verbs::hold::place(world, request, by, reply).await,
+        Request::Release(request) => verbs::hold::release(world, request, reply).await,
+        Request::Holds => verbs::hold::list(world, reply).await,
+        Request::Status { services } => verbs::status::answer(world, services, reply).await,
+        Request::Events(request) => verbs::events::answer(world, request, reply).await,
+    }
+}
+
+/// Whom a hold is by: behind sudo, the person who called it.
+fn who(peer: &Peer) -> Who {
+    match &peer.behalf {
+        Some((uid, name)) => Who { uid: *uid, name: name.clone() },
+        None => Who { uid: peer.uid, name: peer.name.clone() },
+    }
 }
 
 /// Sends a refusal for each; true if there was any.

@@ -3,19 +3,24 @@
 //! With no agent running, `ebb` starts one in its own process for the length of a command; holds, gates
 //! and records are on disk and in the kernel, so that several such processes see one truth.
 
+mod access;
 mod behind;
 mod config;
 mod converge;
 mod convert;
 mod drain;
 mod handle;
+mod keeper;
 mod look;
 mod observe;
+mod resident;
 mod say;
+mod sources;
 mod verbs;
 mod world;
 
 pub use config::ConfigError;
+pub use resident::{Resident, reside};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +53,12 @@ pub enum StartError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another agent is resident.
+    #[error("another agent is resident, it holds {}", path.display())]
+    Resident {
+        /// Its socket, or its lock.
+        path: PathBuf,
+    },
 }
 
 /// A running agent.
@@ -64,13 +75,27 @@ impl Running {
     }
 }
 
+/// Behind `sudo`, who called us: user id and login name.
+#[must_use]
+pub fn behalf() -> Option<(u32, String)> {
+    let user = ebb_kernel::boot::sudo_user()?;
+    Some((user.uid, user.name.unwrap_or_else(|| format!("uid {}", user.uid))))
+}
+
+/// Makes the gate what the holds on disk ask for.
+async fn converge_at_start(world: &world::World) -> Result<(), ebb_model::Why> {
+    let services = look::services(world).await?;
+    let _lock = world.lock()?;
+    converge::converge(world, &services).map(drop)
+}
+
 /// Starts an agent in this process; call it inside a tokio runtime.
 ///
 /// # Errors
 /// [`StartError`]: nothing has been changed then.
 pub fn start(place: Place) -> Result<(Client, Running), StartError> {
-    let world = world::World::open(place)?;
-    let peer = Peer { uid: world.who.uid, name: world.who.name.clone() };
+    let world = world::World::open(place, false)?;
+    let peer = Peer { uid: world.who.uid, name: world.who.name.clone(), behalf: None };
     let (client, server) = ebb_link::in_process(peer);
     let task = tokio::spawn(handle::serve(Arc::new(world), server));
     Ok((client, Running { task }))

@@ -10,6 +10,7 @@ use ebb_store::Store;
 use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
 
+use crate::drain::runs::Runs;
 use crate::{Place, StartError, config};
 
 /// Name of our table in the kernel.
@@ -24,12 +25,18 @@ pub(crate) struct World {
     pub(crate) boot_id: String,
     pub(crate) me: Watcher,
     pub(crate) who: Who,
+    /// The agent outlives its callers: drains go on without viewers, and a keeper looks after what is held.
+    pub(crate) resident: bool,
+    /// Who may act, beside root.
+    pub(crate) operators: Vec<String>,
+    /// Drains under way in this agent.
+    pub(crate) runs: Runs,
     store: Mutex<Store>,
     journal: Option<Journal>,
 }
 
 impl World {
-    pub(crate) fn open(place: Place) -> Result<Self, StartError> {
+    pub(crate) fn open(place: Place, resident: bool) -> Result<Self, StartError> {
         let config = config::read(&place.config)?;
         let store = Store::open(&place.state_dir)?;
         let system = |what: &'static str| {
@@ -47,6 +54,9 @@ impl World {
             boot_id: boot_id.as_str().to_owned(),
             me: Watcher { pid: process::Pid::current().get(), started_ticks: own },
             who: who(),
+            resident,
+            operators: config.operators,
+            runs: Runs::default(),
             store: Mutex::new(store),
             journal: real_systemd.then(Journal::open).flatten(),
         })
@@ -118,6 +128,18 @@ impl World {
     }
 }
 
+impl World {
+    /// Says what is wrong to whoever reads the journal; without one, on standard error where a service manager hears it.
+    pub(crate) fn complain(&self, text: &str) {
+        let fields = [("MESSAGE", text), ("PRIORITY", "3"), ("SYSLOG_IDENTIFIER", "ebb")];
+        if let Some(journal) = &self.journal {
+            let _ = journal.send(&fields);
+        } else {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("ebb: {text}\n").as_bytes());
+        }
+    }
+}
+
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("World").field("place", &self.place).finish_non_exhaustive()
@@ -131,6 +153,11 @@ fn who() -> Who {
     }
     let uid = boot::effective_uid();
     Who { uid, name: boot::login_name(uid).unwrap_or_else(|| format!("uid {uid}")) }
+}
+
+/// The login name of a user, or its number.
+pub(crate) fn user_name(uid: u32) -> String {
+    boot::login_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// A store's error as a reason.

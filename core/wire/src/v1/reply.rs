@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One line of an answer. `--json` prints each as one JSON object with its `type`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Frame {
     /// Something happened.
@@ -41,8 +42,31 @@ pub enum Frame {
     Done,
 }
 
+impl Frame {
+    /// Which service it is about; none if about none or several.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => event.service.as_deref(),
+            Self::Progress(progress) => Some(&progress.service),
+            Self::Service(service) => Some(&service.name),
+            Self::Hold(hold) => Some(&hold.service),
+            Self::Plan(plan) => Some(&plan.service.name),
+            Self::Note(note) => note.service.as_deref(),
+            Self::Drained(report) => Some(&report.service),
+            Self::Resumed(report) => Some(&report.service),
+            Self::Status(status) => Some(&status.service.name),
+            Self::Held(report) | Self::Released(report) => Some(&report.hold.service),
+            Self::Refused(refusal) => refusal.service.as_deref(),
+            Self::Ended(report) => Some(&report.service),
+            Self::Listed(listed) => Some(&listed.service),
+            Self::Session(_) | Self::Done => None,
+        }
+    }
+}
+
 /// Why something was refused or failed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
     /// For which service; none if for the request as a whole.
     pub service: Option<String>,
@@ -55,7 +79,7 @@ pub struct Refusal {
 }
 
 /// Kinds of refusal, as far as a caller must tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
     /// It failed, or cannot be done.
@@ -73,7 +97,7 @@ pub enum RefusalKind {
 }
 
 /// A word to the operator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Note {
     /// About which service.
     pub service: Option<String>,
@@ -84,11 +108,12 @@ pub struct Note {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Rising number in this server's history; 0 if it was not recorded.
     pub sequence: u64,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Fixed number of its kind.
     pub number: u16,
@@ -103,7 +128,7 @@ pub struct Event {
 }
 
 /// A door.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Door {
     /// `tcp`, `udp`, `quic` or `unix`.
     pub proto: String,
@@ -118,7 +143,7 @@ pub struct Door {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -143,7 +168,7 @@ pub struct Service {
 }
 
 /// One hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
     /// What is held.
     pub service: String,
@@ -158,15 +183,17 @@ pub struct Hold {
     /// Their user id.
     pub by_uid: u32,
     /// Since when.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Until when it is meant.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
     /// Who may still come in.
     pub except: Vec<String>,
 }
 
 /// The age of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Age {
     /// Not younger than this, in seconds.
     pub at_least_seconds: f64,
@@ -175,7 +202,7 @@ pub struct Age {
 }
 
 /// One session.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Session {
     /// Its name for this boot, for `ebb end --session`.
     pub id: String,
@@ -204,7 +231,7 @@ pub struct Session {
 }
 
 /// The list of sessions is complete.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Listed {
     /// Of which service.
     pub service: String,
@@ -217,7 +244,7 @@ pub struct Listed {
 }
 
 /// How far a drain is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// Which service.
     pub service: String,
@@ -248,7 +275,7 @@ pub struct Progress {
 }
 
 /// One door's part of a proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DoorProof {
     /// The door.
     pub door: String,
@@ -259,7 +286,7 @@ pub struct DoorProof {
 }
 
 /// Why *drained* could be said.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Proof {
     /// Probes at the doors.
     pub doors: Vec<DoorProof>,
@@ -272,7 +299,7 @@ pub struct Proof {
 }
 
 /// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Proven empty; still running.
@@ -294,7 +321,7 @@ pub enum Outcome {
 }
 
 /// What a drain came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DrainReport {
     /// Which service.
     pub service: String,
@@ -307,6 +334,7 @@ pub struct DrainReport {
     /// What helps.
     pub help: Option<String>,
     /// When it began.
+    #[schema(value_type = String, format = DateTime)]
     pub began: Timestamp,
     /// How long it took.
     pub took_seconds: f64,
@@ -333,7 +361,7 @@ pub struct DrainReport {
 }
 
 /// What a resume came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResumeReport {
     /// Which service.
     pub service: String,
@@ -352,7 +380,7 @@ pub struct ResumeReport {
 }
 
 /// A hold placed or released.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HoldReport {
     /// The hold.
     pub hold: Hold,
@@ -365,7 +393,7 @@ pub struct HoldReport {
 }
 
 /// A held service as it is now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The service.
     pub service: Service,
@@ -376,8 +404,10 @@ pub struct Status {
     /// Sessions when the gate was shut, if a drain began.
     pub at_start: Option<u64>,
     /// When the drain began.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub began: Option<Timestamp>,
     /// When it was proven empty.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub drained_at: Option<Timestamp>,
     /// Whether we stopped it.
     pub stopped_by_us: bool,
@@ -390,7 +420,7 @@ pub struct Status {
 }
 
 /// The gate in the kernel against what the holds ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// Shut, every door.
@@ -404,7 +434,7 @@ pub enum Gate {
 }
 
 /// What ending sessions came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EndReport {
     /// Of which service.
     pub service: String,
@@ -427,7 +457,7 @@ pub struct EndReport {
 }
 
 /// What a verb would do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// To which service.
     pub service: Service,

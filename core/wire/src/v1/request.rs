@@ -1,9 +1,10 @@
 //! Requests: one per verb.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Everything that can be asked of an agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Which services there are.
@@ -32,10 +33,12 @@ pub enum Request {
     },
     /// What happened.
     Events(EventsRequest),
+    /// Watch the drains that are under way in a resident agent.
+    Watch(WatchRequest),
 }
 
 /// Which services a verb means.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
     /// By name.
@@ -47,7 +50,7 @@ pub struct Which {
 }
 
 /// A wish to hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// In whose name.
@@ -61,7 +64,7 @@ pub struct Wish {
 }
 
 /// What happens at a deadline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
     /// Say who remains and change nothing more.
@@ -74,7 +77,7 @@ pub enum Then {
 }
 
 /// `ebb drain`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Which services.
@@ -98,7 +101,7 @@ pub struct DrainRequest {
 }
 
 /// Order of a list of sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// Oldest first.
@@ -113,7 +116,7 @@ pub enum Sort {
 }
 
 /// `ebb sessions`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionsRequest {
     /// Which service.
@@ -129,7 +132,7 @@ pub struct SessionsRequest {
 }
 
 /// Which sessions to end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Choose {
     /// These, by id.
@@ -143,7 +146,7 @@ pub enum Choose {
 }
 
 /// `ebb end`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndRequest {
     /// Of which service.
@@ -163,7 +166,7 @@ pub struct EndRequest {
 }
 
 /// `ebb resume`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
     /// Which services; with `all`, those that the requester holds.
@@ -177,7 +180,7 @@ pub struct ResumeRequest {
 }
 
 /// `ebb hold`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HoldRequest {
     /// Which services.
@@ -189,7 +192,7 @@ pub struct HoldRequest {
 }
 
 /// `ebb release`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
     /// Which services.
@@ -201,7 +204,7 @@ pub struct ReleaseRequest {
 }
 
 /// `ebb events`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsRequest {
     /// Only of this service.
@@ -210,4 +213,15 @@ pub struct EventsRequest {
     pub last: usize,
     /// Go on with new ones until the asker leaves.
     pub follow: bool,
+    /// All after this place in the history come first, however many.
+    #[serde(default)]
+    pub after: Option<u64>,
+}
+
+/// `ebb watch`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchRequest {
+    /// Which drains; all that are under way if empty.
+    pub services: Vec<String>,
 }

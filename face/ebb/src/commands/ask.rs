@@ -128,7 +128,7 @@ mod tests {
         screen: &mut Screen,
         leave: Leave,
     ) -> Result<Answer, Problem> {
-        let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned() });
+        let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned(), behalf: None });
         let agent = async {
             let call = server.next().await.unwrap();
             for frame in frames {
@@ -225,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn the_operator_can_leave() {
         for kind in ["INT", "TERM"] {
-            let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned() });
+            let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned(), behalf: None });
             let (mut screen, _, err) = screen(false, false, true);
             let agent = async {
                 let call = server.next().await.unwrap();
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn live_lines_stay_below_what_is_said() {
-        let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned() });
+        let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned(), behalf: None });
         let (mut screen, out, err) = screen(false, false, true);
         let agent = async {
             let call = server.next().await.unwrap();

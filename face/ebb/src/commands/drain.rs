@@ -100,13 +100,19 @@ impl DrainArgs {
         }
     }
 
-    /// What Ctrl-C leaves behind, and how to go on.
-    fn left(&self) -> String {
+    /// What Ctrl-C leaves behind, and how to go on. `resident`: the agent goes on.
+    fn left(&self, resident: bool) -> String {
         let requester = &self.wish.as_whom.requester;
+        let (stays, watch) = if resident {
+            let watch = if self.which.all { "ebb watch".to_owned() } else { again("watch", &self.which, "") };
+            ("The agent goes on with it: hold and gate stay, and all else is done as asked.", watch)
+        } else {
+            let stays =
+                "Nobody watches any more. Hold and gate stay: new connections are refused, and nothing more is done.";
+            (stays, again("drain", &self.which, requester))
+        };
         format!(
-            "\nNobody watches any more. Hold and gate stay: new connections are refused, and nothing is stopped.\n  \
-             to watch again: {}\n  to see it:      {}\n  to undo:        {}",
-            again("drain", &self.which, requester),
+            "\n{stays}\n  to watch again: {watch}\n  to see it:      {}\n  to undo:        {}",
             if self.which.all { "ebb status".to_owned() } else { again("status", &self.which, "") },
             again("resume", &self.which, requester)
         )
@@ -122,7 +128,7 @@ pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Resu
     match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await? {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left => {
-            screen.say(&args.left());
+            screen.say(&args.left(client.is_resident()));
             screen.result(b"")?;
             Ok(Exit::Detached)
         }
@@ -168,12 +174,14 @@ mod tests {
 
     #[test]
     fn leaving_says_what_stays_and_how_to_go_on() {
-        let text = args("ebb drain nginx --as deploy").left();
+        let text = args("ebb drain nginx --as deploy").left(false);
         assert!(text.contains("Hold and gate stay"));
         assert!(text.ends_with(
             "  to watch again: ebb drain nginx --as deploy\n  to see it:      ebb status nginx\n  to undo:        ebb \
              resume nginx --as deploy"
         ));
-        assert!(args("ebb drain --all").left().contains("to see it:      ebb status\n"));
+        let resident = args("ebb drain nginx --as deploy").left(true);
+        assert!(resident.contains("The agent goes on") && resident.contains("to watch again: ebb watch nginx\n"));
+        assert!(args("ebb drain --all").left(false).contains("to see it:      ebb status\n"));
     }
 }

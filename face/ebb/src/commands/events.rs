@@ -43,6 +43,6 @@ pub struct EventsArgs {
 pub async fn run(args: EventsArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     // To follow is to be patient: no word of waiting between two events.
     screen.patient(args.follow);
-    let request = EventsRequest { service: args.service, last: args.last, follow: args.follow };
+    let request = EventsRequest { service: args.service, last: args.last, follow: args.follow, after: None };
     look(client, Request::Events(request), &mut Events::default(), screen).await
 }

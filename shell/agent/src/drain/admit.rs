@@ -48,8 +48,7 @@ pub(crate) fn admit(
             service.name, hold.requester, service.name
         )));
     }
-    let level = if spec.stop { Level::Stopped } else { Level::Draining };
-    let hold = merge(world, known, service, wish, level);
+    let hold = merge(world, known, service, wish, level(spec));
     let now = world.now();
     let udp = service.doors.iter().any(|door| door.proto == Proto::Udp);
     let (ledger, began) = going_on(world, &record)?;
@@ -64,6 +63,7 @@ pub(crate) fn admit(
         drained_at: None,
         learn_until: udp.then(|| now.mono + spec.learn),
         watcher: Some(world.me),
+        spec: Some(spec.clone()),
     });
     Ok(Admission::Accept(Box::new(Tracked {
         drain: Drain::new(spec.clone(), udp, ledger, began.map_or(now.mono, |began| began.mono)),
@@ -78,6 +78,11 @@ pub(crate) fn admit(
         hold,
         record,
     })))
+}
+
+/// The level of the hold that a drain needs.
+pub(crate) const fn level(spec: &DrainSpec) -> Level {
+    if spec.stop { Level::Stopped } else { Level::Draining }
 }
 
 /// The ledger and beginning of a drain that was interrupted in this boot, if there is one; else new ones.

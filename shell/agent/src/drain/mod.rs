@@ -3,23 +3,28 @@
 mod admit;
 mod perform;
 mod plan;
+pub(crate) mod runs;
 mod tracked;
-mod watch;
+pub(crate) mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ebb_link::Reply;
-use ebb_model::{DrainSpec, Span, Then, Why};
-use ebb_wire::v1::{self, DrainRequest};
+use ebb_link::{Hub, Reply};
+use ebb_model::{DrainSpec, Service, ServiceName, Span, Then, Who, Why};
+use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 
 use crate::handle::refuse_all;
 use crate::verbs::hold::{Checked, usage};
 use crate::verbs::services::Known;
 use crate::world::World;
 use crate::{converge, look, say};
+use runs::Run;
+use tracked::Tracked;
+use watch::{Outside, Watch};
 
-pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, reply: &Reply) -> Result<(), Why> {
-    let wish = match Checked::new(&request.wish) {
+pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
+    let wish = match Checked::new(&request.wish, by) {
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };
@@ -27,7 +32,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, reply: &Re
     let services = look::services(world).await?;
     let known = Known::read(world)?;
     // A service without a door cannot be held; asked for by name, it is refused with its reason.
-    let drainable = |service: &ebb_model::Service| !service.doors.is_empty();
+    let drainable = |service: &Service| !service.doors.is_empty();
     let (chosen, mut refused) = look::which(&request.which, &services, drainable);
     admit::explain_missing(world, &mut refused).await;
     if refuse_all(reply, &refused).await {
@@ -44,8 +49,11 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, reply: &Re
     if spec.then != Then::Ask && spec.deadline.is_some() {
         crate::verbs::end::check_destroy().await?;
     }
+    let admission = world.runs.admission.lock().await;
+    let (fresh, under_way): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|service| world.runs.of(&service.name).is_none());
     let mut tracked = Vec::new();
-    for service in chosen {
+    for service in fresh {
         match admit::admit(world, service, &known, &wish, &spec) {
             Ok(admit::Admission::Accept(one)) => tracked.push(*one),
             Ok(admit::Admission::AlreadySo(text)) => {
@@ -59,10 +67,105 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, reply: &Re
             reply.send(say::note(Some(one.service.name.as_str()), true, warning)).await;
         }
     }
-    if tracked.is_empty() {
+    if !world.resident {
+        if !tracked.is_empty() {
+            Watch::new(world, services.clone(), tracked, reply, tokio::sync::mpsc::channel(watch::AHEAD)).run().await;
+        }
         return Ok(());
     }
-    watch::Watch::new(world, services.clone(), tracked, reply).run().await;
+    let mut seats = Vec::new();
+    for service in under_way {
+        if let Some(run) = world.runs.of(&service.name) {
+            seats.push((run.hub.join(), BTreeSet::from([service.name.to_string()])));
+            let hold = crate::verbs::hold::merge(world, &known, service, &wish, admit::level(&spec));
+            // A loop that has just ended does not hear it; its end is what the viewer sees.
+            let _ = run.outside.send(Outside::Again(Box::new((hold, spec.clone())))).await;
+        }
+    }
+    if !tracked.is_empty() {
+        let names = tracked.iter().map(|one| one.service.name.to_string()).collect();
+        seats.push((begin(world, services.clone(), tracked).join(), names));
+    }
+    drop(admission);
+    for (seat, names) in seats {
+        seat.show(names, reply).await;
+    }
+    Ok(())
+}
+
+/// Begins a drain that goes on without viewers.
+pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tracked>) -> Hub {
+    let (hub, reply) = Hub::new();
+    let names: Vec<ServiceName> = tracked.iter().map(|one| one.service.name.clone()).collect();
+    let (outside, inbox) = tokio::sync::mpsc::channel(watch::AHEAD);
+    for name in &names {
+        world.runs.add(name.clone(), Run { hub: hub.clone(), outside: outside.clone() });
+    }
+    let world = Arc::clone(world);
+    tokio::spawn(async move {
+        Watch::new(&world, services, tracked, &reply, (outside, inbox)).run().await;
+        for name in &names {
+            world.runs.remove(name);
+        }
+    });
+    hub
+}
+
+/// Goes on with what an agent before us left under way: killed, or replaced by us.
+pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
+    let services = look::services(world).await?;
+    let known = Known::read(world)?;
+    let mut tracked = Vec::new();
+    for record in &known.records {
+        let Some(drain) = record.drain.as_ref() else { continue };
+        let Some(spec) = &drain.spec else { continue };
+        let hold = known.holds_of(&record.service).find(|hold| hold.requester == drain.requester);
+        let service = services.iter().find(|service| service.name == record.service);
+        let (Some(hold), Some(service)) = (hold, service) else { continue };
+        let wish = Checked::again(hold);
+        if let Ok(admit::Admission::Accept(one)) = admit::admit(world, service, &known, &wish, spec) {
+            tracked.push(*one);
+        }
+    }
+    let count = tracked.len();
+    if count > 0 {
+        let _admission = world.runs.admission.lock().await;
+        begin(world, services.clone(), tracked);
+    }
+    Ok(count)
+}
+
+/// `ebb watch`.
+pub(crate) async fn watch(world: &Arc<World>, request: &WatchRequest, reply: &Reply) -> Result<(), Why> {
+    let runs = world.runs.all();
+    let (mut seats, mut missing) = (Vec::new(), Vec::new());
+    if request.services.is_empty() {
+        for (name, run) in &runs {
+            seats.push((run.hub.join(), BTreeSet::from([name.to_string()])));
+        }
+    } else {
+        let services = look::services(world).await?;
+        let which = v1::Which { services: request.services.clone(), ..v1::Which::default() };
+        let (chosen, refused) = look::which(&which, &services, |_| true);
+        if refuse_all(reply, &refused).await {
+            return Ok(());
+        }
+        for service in chosen {
+            match runs.get(&service.name) {
+                Some(run) => seats.push((run.hub.join(), BTreeSet::from([service.name.to_string()]))),
+                None => missing.push(service.name.clone()),
+            }
+        }
+    }
+    for name in missing {
+        let text = format!("no drain of {name} is under way; `ebb status {name}` shows it as it is");
+        reply.send(say::note(Some(name.as_str()), false, text)).await;
+    }
+    if seats.is_empty() && request.services.is_empty() {
+        reply.send(say::note(None, false, "no drain is under way: nothing to watch")).await;
+    }
+    let shown = seats.into_iter().map(|(seat, names)| seat.show(names, reply));
+    futures_util::future::join_all(shown).await;
     Ok(())
 }
 

@@ -340,6 +340,7 @@ impl Watch<'_> {
         let one = &mut self.tracked[index];
         if let Some(drain) = &mut one.record.drain {
             drain.watcher = None;
+            drain.spec = None;
         }
         if !matches!(outcome, Outcome::Failed(_)) {
             let _ = self.world.store().remember(&one.record);

@@ -1,15 +1,14 @@
 //! The one loop: look, step, perform, publish, until every drain is over or the viewer has left.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_decide::drain::Input;
 use ebb_kernel::closings::{Closings, Drained};
-use ebb_kernel::{diag, gate, netstat};
+use ebb_kernel::{gate, netstat};
 use ebb_link::Reply;
-use ebb_model::{Event, EventKind, Mono, Origin, Service, ServiceName, SessionId, Span, Up, Why};
+use ebb_model::{DrainSpec, Event, EventKind, Hold, Mono, Origin, Service, ServiceName, SessionId, Span, Up, Why};
 use ebb_systemd::{Change, Changes, UnitName};
 use ebb_wire::v1::Frame;
 use tokio::io::unix::AsyncFd;
@@ -17,8 +16,9 @@ use tokio::sync::mpsc;
 
 use super::tracked::Tracked;
 use crate::observe::{self, Book};
+use crate::sources::{Readable, gate_altered, listening, readable};
 use crate::verbs::hold::tell;
-use crate::world::{TABLE, World};
+use crate::world::{TABLE, World, unread};
 use crate::{behind, converge, look};
 
 /// How often listeners, gate and processes are looked at, and progress is said at least.
@@ -26,7 +26,7 @@ const BEAT: Span = Span::seconds(1);
 /// Progress is said at most this often: closings may come by the thousand.
 const SAY: Span = Span(200);
 /// Batches of closings that may wait: a dump of a large table takes a second, closings come at 50,000/s.
-const CLOSINGS_AHEAD: usize = 4096;
+pub(crate) const AHEAD: usize = 4096;
 
 /// What comes in from outside the loop.
 pub(crate) enum Outside {
@@ -36,6 +36,10 @@ pub(crate) enum Outside {
     ClosingsLost,
     /// Something that was started for a service has ended.
     Done(usize, Input),
+    /// It was asked for again, with this hold and in this way.
+    Again(Box<(Hold, DrainSpec)>),
+    /// The gate was taken away by somebody, and put back by the keeper.
+    GateLost,
 }
 
 pub(crate) struct Watch<'a> {
@@ -58,8 +62,15 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(world: &'a Arc<World>, services: Vec<Service>, tracked: Vec<Tracked>, reply: &'a Reply) -> Self {
-        let (outside, inbox) = mpsc::channel(CLOSINGS_AHEAD);
+    /// `ways`: to its inbox, and that.
+    pub(crate) fn new(
+        world: &'a Arc<World>,
+        services: Vec<Service>,
+        tracked: Vec<Tracked>,
+        reply: &'a Reply,
+        ways: (mpsc::Sender<Outside>, mpsc::Receiver<Outside>),
+    ) -> Self {
+        let (outside, inbox) = ways;
         let mut watch = Self {
             world,
             reply,
@@ -89,7 +100,8 @@ impl<'a> Watch<'a> {
 
     pub(crate) async fn run(mut self) {
         let closings = self.follow_closings();
-        let mut gate_watch = gate::Watch::open(TABLE).ok().and_then(readable);
+        // Of a resident agent the keeper watches the gate, for all that is held.
+        let mut gate_watch = if self.world.resident { None } else { gate::Watch::open(TABLE).ok().and_then(readable) };
         let mut changes = self.world.systemd.as_ref().map(ebb_systemd::Systemd::changes);
         for index in 0..self.tracked.len() {
             let first = self.tracked[index].drain.begin();
@@ -139,6 +151,11 @@ impl<'a> Watch<'a> {
                 Outside::Closed(ids) => closed.extend(ids),
                 Outside::ClosingsLost => self.census_wanted = true,
                 Outside::Done(index, input) => self.step(index, input).await,
+                Outside::Again(again) => self.again(*again).await,
+                Outside::GateLost => {
+                    self.tracked.iter_mut().for_each(|one| one.gates_lost += 1);
+                    self.census_wanted = true;
+                }
             }
             next = self.inbox.try_recv().ok();
         }
@@ -224,6 +241,38 @@ impl<'a> Watch<'a> {
         inputs
     }
 
+    /// The same drain in another way: another deadline, stop or exceptions.
+    async fn again(&mut self, (hold, spec): (Hold, DrainSpec)) {
+        let service = hold.service.clone();
+        let Some(index) = self.tracked.iter().position(|one| one.service.name == service && !one.drain.is_over())
+        else {
+            return;
+        };
+        let one = &mut self.tracked[index];
+        if hold.requester != one.hold.requester {
+            let text = format!("`{}` drains {service}: its deadline and stop are theirs", one.hold.requester);
+            return self.say(crate::say::note(Some(service.as_str()), true, text)).await;
+        }
+        if one.hold == hold && *one.drain.spec() == spec {
+            return;
+        }
+        one.drain.respec(spec.clone());
+        one.hold = hold;
+        if let Some(drain) = &mut one.record.drain {
+            drain.spec = Some(spec);
+        }
+        let placed = self.world.lock().and_then(|_lock| {
+            let one = &self.tracked[index];
+            self.world.store().place(&one.hold, &one.record).map_err(|error| unread(&error))?;
+            converge::converge(self.world, &self.services)
+        });
+        if let Err(why) = placed {
+            let text = format!("asked for anew, but that could not be written: {why}");
+            self.say(crate::say::note(Some(service.as_str()), true, text)).await;
+        }
+        self.rebook();
+    }
+
     async fn tick(&mut self) {
         let now = self.world.now().mono;
         for index in 0..self.tracked.len() {
@@ -279,7 +328,7 @@ impl<'a> Watch<'a> {
             for one in &mut self.tracked {
                 one.refused.counted(seen.refused(&one.record.doors));
             }
-            if !whole {
+            if !whole && !self.world.resident {
                 self.restore_gate("it was not whole").await;
             }
         }
@@ -443,6 +492,7 @@ impl<'a> Watch<'a> {
             let _ = one.drain.detach();
             if let Some(drain) = &mut one.record.drain {
                 drain.watcher = None;
+                drain.spec = None;
             }
             let text = format!("nobody watches the drain of {} any more; hold and gate stay", one.service.name);
             let event = Event::new(self.world.now().wall, EventKind::Detached, &one.service.name, text)
@@ -451,27 +501,6 @@ impl<'a> Watch<'a> {
             let _ = self.world.store().remember(&one.record);
         }
     }
-}
-
-/// A source of the kernel's events, as tokio wants it.
-struct Readable<T>(T);
-
-impl<T: AsFd> AsFd for Readable<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl<T: AsFd> AsRawFd for Readable<T> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-/// The safe way: these types keep one descriptor open for their whole life.
-#[expect(deprecated, reason = "its successor is unsafe, and unsafe code lives in edge/kernel only")]
-fn readable<T: AsFd>(source: T) -> Option<AsyncFd<Readable<T>>> {
-    AsyncFd::new(Readable(source)).ok()
 }
 
 /// Once a drain is over, what was still queued for it is of no use.
@@ -505,29 +534,11 @@ async fn read_closings(
     }
 }
 
-/// Waits until somebody else changes our table; the answer says who.
-async fn gate_altered(watch: Option<&mut AsyncFd<Readable<gate::Watch>>>) -> Option<String> {
-    let Some(watch) = watch else { return std::future::pending().await };
-    let Ok(mut ready) = watch.readable_mut().await else { return std::future::pending().await };
-    let mut by = None;
-    while let Ok(Some(change)) = ready.get_inner_mut().0.try_next() {
-        by = Some(format!("by {} (pid {})", ebb_model::printable(&change.by_name), change.by_pid));
-    }
-    ready.clear_ready();
-    by
-}
-
 async fn next_change(changes: Option<&mut Changes>) -> Change {
     match changes {
         Some(changes) => changes.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Inodes of the listening sockets: a new one means a new door or a restart.
-fn listening() -> Result<BTreeSet<u32>, diag::Error> {
-    let there = behind::listeners();
-    Ok(diag::listeners()?.iter().chain(there.iter().map(|(_, row)| row)).map(|row| row.inode).collect())
 }
 
 /// Connections that were dropped because a listener's queue was full, so far in this network namespace.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebb_kernel::{diag, process};
 use ebb_link::Reply;
-use ebb_model::{Cidr, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Why};
+use ebb_model::{Cidr, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Who, Why};
 use ebb_wire::v1::{Choose, EndReport, EndRequest, Frame};
 
 use super::hold::{tell, usage};
@@ -28,7 +28,7 @@ pub(crate) struct Came {
     pub(crate) why: Option<Why>,
 }
 
-pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, reply: &Reply) -> Result<(), Why> {
+pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
     let services = look::services(world).await?;
     let service = look::one(&request.service, &services)?.clone();
     let chooser = match Chooser::new(&request.choose) {
@@ -74,7 +74,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, reply: &Repl
             .with("goodbye", report.by_us)
             .with("cut", report.cut)
             .with("gone", report.by_themselves)
-            .with("by", &world.who.name);
+            .with("by", &by.name);
         reply.send(tell(world, &service, &event)).await;
     }
     report.took_seconds = began.elapsed().as_secs_f64();

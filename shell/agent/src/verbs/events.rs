@@ -23,7 +23,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: EventsRequest, reply: &R
         }
     };
     let mut newest = world.store().newest_event().map_err(|error| unread(&error))?;
-    let kept = world.store().events(0, request.last, service.as_ref()).map_err(|error| unread(&error))?;
+    let (after, last) = request.after.map_or((0, request.last), |after| (after, usize::MAX));
+    let kept = world.store().events(after, last, service.as_ref()).map_err(|error| unread(&error))?;
     for (sequence, event) in &kept {
         newest = newest.max(*sequence);
         reply.send(Frame::Event(say::event(*sequence, event))).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::Reply;
-use ebb_model::{Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Why, duration};
+use ebb_model::{Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Who, Why, duration};
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
 use super::services::Known;
@@ -20,11 +20,13 @@ pub(crate) struct Checked {
     pub(crate) reason: String,
     pub(crate) for_span: Option<Span>,
     pub(crate) except: BTreeSet<Cidr>,
+    /// Who asks.
+    pub(crate) by: Who,
 }
 
 impl Checked {
     /// Checks the words of a wish; what is wrong comes back all at once.
-    pub(crate) fn new(wish: &Wish) -> Result<Self, Vec<String>> {
+    pub(crate) fn new(wish: &Wish, by: &Who) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let requester = Requester::new(wish.requester.clone());
         if let Err(error) = &requester {
@@ -43,8 +45,22 @@ impl Checked {
                 reason: wish.reason.clone(),
                 for_span: wish.for_seconds.map(Span::seconds),
                 except,
+                by: by.clone(),
             }),
             _ => Err(faults),
+        }
+    }
+}
+
+impl Checked {
+    /// The wish that a hold came from.
+    pub(crate) fn again(hold: &Hold) -> Self {
+        Self {
+            requester: hold.requester.clone(),
+            reason: hold.reason.clone(),
+            for_span: None,
+            except: hold.except.clone(),
+            by: hold.by.clone(),
         }
     }
 }
@@ -59,7 +75,7 @@ pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Chec
         requester: wish.requester.clone(),
         level: old.map_or(level, |old| old.level.max(level)),
         reason: reason.to_owned(),
-        by: old.map_or_else(|| world.who.clone(), |old| old.by.clone()),
+        by: old.map_or_else(|| wish.by.clone(), |old| old.by.clone()),
         since: old.map_or(now, |old| old.since),
         until: wish.for_span.map_or_else(|| old.and_then(|old| old.until), |span| Some(now + span)),
         except: if wish.except.is_empty() {
@@ -88,6 +104,7 @@ pub(crate) fn record(known: &Known, service: &Service) -> Record {
         stopped: Vec::new(),
         own_probes: 0,
         refused_before: 0,
+        neighbours: BTreeSet::new(),
     });
     record.doors.extend(&service.doors);
     for (into, from) in [(&mut record.units, units), (&mut record.sockets, sockets)] {
@@ -118,8 +135,8 @@ pub(crate) fn tell(world: &World, service: &Service, event: &Event) -> Frame {
     Frame::Event(say::event(world.record(event, Some(service)), event))
 }
 
-pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, reply: &Reply) -> Result<(), Why> {
-    let wish = match Checked::new(&request.wish) {
+pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
+    let wish = match Checked::new(&request.wish, by) {
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };

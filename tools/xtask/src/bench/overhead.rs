@@ -10,8 +10,8 @@ use super::stage::{Player, Stage, pinned, within};
 
 /// Each round measures without the gate, with it and without it again, in changing order. Many short ones: what else the
 /// machine does changes slowly.
-const ROUNDS: usize = 40;
-const MILLISECONDS: u32 = 200;
+const ROUNDS: usize = 120;
+const MILLISECONDS: u32 = 100;
 const CPU: u32 = 0;
 
 /// What the gate is while something is measured.
@@ -100,18 +100,17 @@ impl Pair {
 
     fn report(&self, figures: &mut Figures, what: &str) {
         let of = |arm: Arm| self.done.iter().map(|round| round[arm as usize]).collect::<Vec<f64>>();
-        let ratios = |arm: Arm| -> Vec<f64> {
-            let both = of(arm).into_iter().zip(of(Arm::Without));
-            both.map(|(this, without)| this / without).collect()
-        };
+        // Against both measurements without it, so that the noise of one counts half.
+        let loaded: Vec<f64> =
+            self.done.iter().map(|[without, with, again]| with / ((without + again) / 2.0)).collect();
+        let noise: Vec<f64> = self.done.iter().map(|[without, _, again]| again / without).collect();
         let name = format!("{what} per CPU second, gate loaded");
         let peer = Some(("no gate", median(&of(Arm::Without))));
         figures.add(&Figure { what: &name, ours: median(&of(Arm::With)), peer, target: Target::None });
         let name = format!("{what}, median ratio of the rounds");
-        let loaded = ratios(Arm::With);
         figures.own(&name, median(&loaded), Target::AtLeast(0.97));
         let [low, high] = [0.25, 0.75].map(|share| quantile(&loaded, share));
-        let noise = median(&ratios(Arm::Again));
+        let noise = median(&noise);
         figures.note(&format!("  half of the rounds from {low:.3} to {high:.3}; no gate against no gate: {noise:.3}"));
     }
 }

@@ -9,7 +9,7 @@ use crate::report::Violation;
 
 /// What core may take from others, and which crate of it. Nothing here may do I/O, spawn or read a clock unasked.
 const CORE_MAY_USE: [(&str, &[&str]); 3] =
-    [("core/model", &[]), ("core/decide", &[]), ("core/wire", &["serde", "serde_json", "jiff"])];
+    [("core/model", &[]), ("core/decide", &[]), ("core/wire", &["serde", "serde_json", "jiff", "utoipa"])];
 
 /// Rooms of the edge that know nothing of ebb, so that strangers may use them.
 const KNOW_NOTHING: [&str; 2] = ["edge/kernel", "edge/systemd"];

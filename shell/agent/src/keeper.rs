@@ -1,0 +1,136 @@
+//! Looks after all that is held, for as long as an agent is resident: the gate stays what the holds ask for, whatever
+//! others do to it, and doors that a held service opens later are shut too.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_kernel::gate;
+use ebb_model::{Event, EventKind, Record, Service, ServiceName};
+
+use crate::drain::watch::Outside;
+use crate::sources::{gate_altered, listening, readable};
+use crate::verbs::services::Known;
+use crate::world::{TABLE, World};
+use crate::{converge, look};
+
+/// Between two looks at gate and listeners; a change of the gate by others is heard of at once.
+const BEAT: Duration = Duration::from_secs(1);
+
+pub(crate) struct Keeper {
+    world: Arc<World>,
+    services: Vec<Service>,
+    listeners: BTreeSet<u32>,
+    /// Said already: it is not repeated each second.
+    trouble: Option<String>,
+}
+
+impl Keeper {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        Self { world: Arc::clone(world), services: Vec::new(), listeners: BTreeSet::new(), trouble: None }
+    }
+
+    /// Runs until dropped.
+    pub(crate) async fn run(mut self) {
+        let mut watch = gate::Watch::open(TABLE).ok().and_then(readable);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let by = tokio::select! {
+                by = gate_altered(watch.as_mut()) => by,
+                _ = beat.tick() => None,
+            };
+            self.look(by).await;
+        }
+    }
+
+    async fn look(&mut self, by: Option<String>) {
+        let known = match Known::read(&self.world) {
+            Ok(known) => known,
+            // What is shut stays shut; the store may come back.
+            Err(why) => return self.complain(&format!("holds cannot be read: {why}")),
+        };
+        if known.holds.is_empty() && by.is_none() {
+            return;
+        }
+        let listeners = listening().unwrap_or_default();
+        let mut added = false;
+        if listeners != self.listeners || self.services.is_empty() {
+            match look::services(&self.world).await {
+                Ok(services) => (self.services, self.listeners) = (services, listeners),
+                Err(why) => return self.complain(&format!("services cannot be read: {why}")),
+            }
+            added = self.add_doors(&known);
+        }
+        self.keep_gate(&known, by, added).await;
+    }
+
+    /// The doors that held services have opened since. Those that are being drained look after their own.
+    fn add_doors(&self, known: &Known) -> bool {
+        let runs = self.world.runs.all();
+        let mut added = false;
+        for record in known.records.iter().filter(|record| !runs.contains_key(&record.service)) {
+            let service = self.services.iter().find(|service| service.name == record.service);
+            let Some(service) = service.filter(|_| known.holds_of(&record.service).next().is_some()) else { continue };
+            let new: Vec<_> = service.doors.difference(&record.doors).copied().collect();
+            if new.is_empty() {
+                continue;
+            }
+            let mut record: Record = record.clone();
+            record.doors.extend(&new);
+            if self.world.store().remember(&record).is_err() {
+                continue;
+            }
+            added = true;
+            let doors: Vec<_> = new.iter().map(ToString::to_string).collect();
+            let text = format!("{} opened {}, which is shut now too", service.name, doors.join(", "));
+            self.tell(EventKind::DoorAdded, &service.name, text, None);
+        }
+        added
+    }
+
+    /// Makes the gate what it must be; says so if it was not and we had not changed what it must be.
+    async fn keep_gate(&mut self, known: &Known, by: Option<String>, added: bool) {
+        let converged = {
+            // With the lock nobody of ours is between the disk and the kernel.
+            let lock = self.world.lock();
+            lock.and_then(|_lock| converge::converge(&self.world, &self.services))
+        };
+        match converged {
+            Err(why) => self.complain(&format!("the gate cannot be kept: {why}")),
+            Ok(converged) if converged.changed && !added && !learnt(known, &self.world) => {
+                let by = by.unwrap_or_else(|| "it was not whole".to_owned());
+                let held: BTreeSet<&ServiceName> = known.holds.iter().map(|hold| &hold.service).collect();
+                for name in held {
+                    let text = format!("the gate of {name} was removed or changed: {by}");
+                    self.tell(EventKind::GateLost, name, text, Some(&by));
+                    self.tell(EventKind::GateRestored, name, format!("the gate of {name} was put back"), None);
+                }
+                for run in self.world.runs.all().into_values() {
+                    let _ = run.outside.send(Outside::GateLost).await;
+                }
+            }
+            Ok(_) => self.trouble = None,
+        }
+    }
+
+    fn tell(&self, kind: EventKind, name: &ServiceName, text: String, by: Option<&str>) {
+        let service = self.services.iter().find(|service| service.name == *name);
+        let event = Event::new(self.world.now().wall, kind, name, text);
+        self.world.record(&by.map_or(event.clone(), |by| event.with("by", by)), service);
+    }
+
+    fn complain(&mut self, text: &str) {
+        if self.trouble.as_deref() != Some(text) {
+            self.world.complain(text);
+            self.trouble = Some(text.to_owned());
+        }
+    }
+}
+
+/// Whether the rules have changed by themselves: the flows of a UDP door have been learnt, and it is shut now.
+fn learnt(known: &Known, world: &World) -> bool {
+    let now = world.now().mono;
+    let mut until = known.records.iter().filter_map(|record| record.drain.as_ref()?.learn_until);
+    until.any(|until| until <= now && now.since(until) <= ebb_model::Span::seconds(5))
+}

@@ -1,0 +1,95 @@
+//! An agent that stays: it serves a socket, goes on with drains whose viewers have left, and keeps what is held.
+
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ebb_link::{Door, LinkError};
+
+use crate::keeper::Keeper;
+use crate::world::World;
+use crate::{Place, StartError, drain, handle};
+
+/// Members of this group may look.
+const READERS: &str = "ebb";
+
+/// An agent about to stay. Its socket is open, and nobody is served yet.
+pub struct Resident {
+    world: Arc<World>,
+    door: Door,
+    adopted: usize,
+    /// Released when the process ends, however it does.
+    _only: File,
+}
+
+impl std::fmt::Debug for Resident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resident").field("socket", &self.door.path()).finish_non_exhaustive()
+    }
+}
+
+/// Makes an agent resident: the gate is as the holds on disk ask for, and the drains that an agent before left under way
+/// go on, before the socket is opened.
+///
+/// # Errors
+/// [`StartError`]: another one is resident, or the store, the configuration or the socket cannot be used. What was shut
+/// stays shut.
+pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartError> {
+    let world = Arc::new(World::open(place, true)?);
+    if !world.store().is_writable() {
+        let what = "its state directory for writing";
+        return Err(StartError::System {
+            what,
+            source: std::io::Error::from(std::io::ErrorKind::PermissionDenied).into(),
+        });
+    }
+    let only = only_one(&world)?;
+    if let Err(why) = crate::converge_at_start(&world).await {
+        world.complain(&format!("the gate is not as the holds ask for: {why}"));
+    }
+    let adopted = match drain::adopt(&world).await {
+        Ok(adopted) => adopted,
+        Err(why) => {
+            world.complain(&format!("drains under way cannot be gone on with: {why}"));
+            0
+        }
+    };
+    let group = ebb_kernel::boot::group_id(READERS);
+    let door = Door::open(&socket, group).await.map_err(|error| match error {
+        LinkError::Served { path } => StartError::Resident { path: path.into() },
+        error => StartError::System { what: "its socket", source: error.into() },
+    })?;
+    Ok(Resident { world, door, adopted, _only: only })
+}
+
+/// Two would each undo what the other does.
+fn only_one(world: &World) -> Result<File, StartError> {
+    let path = world.place.state_dir.join("agent.lock");
+    let system = |source: std::io::Error| StartError::System { what: "its lock", source: source.into() };
+    let file = File::create(&path).map_err(system)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Resident { path }),
+        Err(TryLockError::Error(error)) => Err(system(error)),
+    }
+}
+
+impl Resident {
+    /// How many drains it went on with.
+    #[must_use]
+    pub const fn adopted(&self) -> usize {
+        self.adopted
+    }
+
+    /// Serves until `stop`. Holds, gates and what is remembered of drains stay: the next agent goes on with them.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let (intake, server) = ebb_link::resident();
+        let intake = intake.naming(crate::world::user_name);
+        tokio::select! {
+            () = self.door.serve(intake) => {}
+            () = handle::serve(Arc::clone(&self.world), server) => {}
+            () = Keeper::new(&self.world).run() => {}
+            () = stop => {}
+        }
+    }
+}
