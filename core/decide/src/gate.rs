@@ -118,6 +118,7 @@ mod tests {
         Record {
             service: ServiceName::new(service).unwrap(),
             doors: doors.iter().copied().collect(),
+            added: BTreeSet::new(),
             units: vec![],
             sockets: vec![],
             trees: vec![],
@@ -199,6 +200,7 @@ mod tests {
             learn_until: Some(Mono(30)),
             watcher: None,
             spec: None,
+            deadline: None,
         });
         let at = |now| rules(&[hold("a", "x", &[])], &records, Some(&[]), Mono(now), "");
         assert_eq!((at(29).learn, at(29).shut), ([doors[1]].into(), [doors[0], doors[2]].into()));

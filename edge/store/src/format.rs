@@ -56,6 +56,8 @@ struct DrainV1 {
     watcher: Option<(u32, u64)>,
     #[serde(default)]
     spec: Option<SpecV1>,
+    #[serde(default)]
+    deadline_mono_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +73,8 @@ struct SpecV1 {
 #[derive(Serialize, Deserialize)]
 struct RecordV1 {
     doors: Vec<DoorV1>,
+    #[serde(default)]
+    added: Vec<DoorV1>,
     units: Vec<String>,
     sockets: Vec<String>,
     trees: Vec<TreeV1>,
@@ -163,6 +167,7 @@ fn tree_from(tree: TreeV1) -> Tree {
 pub(crate) fn record_to(record: &Record) -> String {
     json(&RecordV1 {
         doors: record.doors.iter().map(door_to).collect(),
+        added: record.added.iter().map(door_to).collect(),
         units: record.units.clone(),
         sockets: record.sockets.clone(),
         trees: record.trees.iter().map(tree_to).collect(),
@@ -177,6 +182,7 @@ pub(crate) fn record_to(record: &Record) -> String {
             learn_until_mono_ms: drain.learn_until.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
             spec: drain.spec.as_ref().map(spec_to),
+            deadline_mono_ms: drain.deadline.map(|at| at.0),
         }),
         stopped: record
             .stopped
@@ -239,11 +245,13 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             learn_until: drain.learn_until_mono_ms.map(Mono),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
             spec: drain.spec.as_ref().map(spec_from).transpose()?,
+            deadline: drain.deadline_mono_ms.map(Mono),
         })
     });
     Ok(Record {
         service: ServiceName::new(service).map_err(|error| error.to_string())?,
         doors: record.doors.iter().map(door_from).collect::<Result<_, _>>()?,
+        added: record.added.iter().map(door_from).collect::<Result<_, _>>()?,
         units: record.units,
         sockets: record.sockets,
         trees: record.trees.into_iter().map(tree_from).collect(),

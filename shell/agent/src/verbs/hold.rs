@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::Reply;
-use ebb_model::{Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Who, Why, duration};
+use ebb_model::{
+    Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Up, Who, Why, duration,
+};
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
 use super::services::Known;
@@ -97,6 +99,7 @@ pub(crate) fn record(known: &Known, service: &Service) -> Record {
     let mut record = known.record_of(&service.name).cloned().unwrap_or_else(|| Record {
         service: service.name.clone(),
         doors: BTreeSet::new(),
+        added: BTreeSet::new(),
         units: Vec::new(),
         sockets: Vec::new(),
         trees: Vec::new(),
@@ -284,7 +287,15 @@ pub(crate) fn release_one(
     let mut frames = vec![tell(world, service, &event)];
     let remaining = others(&known, service, requester);
     if remaining.is_empty() {
-        let text = format!("{} accepts new connections", service.name);
+        let runs = !matches!(service.up, Up::Stopped | Up::Failed);
+        let text = if runs {
+            format!("{} accepts new connections", service.name)
+        } else {
+            format!(
+                "the gate of {} is open; it does not run, and whoever starts it lets new connections in",
+                service.name
+            )
+        };
         frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
     }
     Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut: !remaining.is_empty(), remaining }))
