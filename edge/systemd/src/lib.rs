@@ -15,8 +15,10 @@
 
 mod bus;
 mod changes;
+mod durable;
 mod error;
 mod files;
+mod guard;
 mod inhibit;
 mod jobs;
 pub mod journal;
@@ -33,6 +35,7 @@ mod words;
 pub use changes::{Change, Changes, StateEdge};
 pub use error::{Error, Result};
 pub use files::{UnitFile, UnitFileState};
+pub use guard::{Guard, GuardDirs, GuardState, Piece, PieceFault, Refusal};
 pub use inhibit::{InhibitMode, Inhibitor};
 pub use jobs::{JobEnd, JobReport, UnitState};
 pub use name::{UnitKind, UnitName, UnitOwner};
