@@ -3,7 +3,10 @@
 //! Written with `journal_mode=DELETE` and `synchronous=FULL`: what was acknowledged survives a power
 //! loss, and a reader needs no right to write (a WAL's readers do). Several `ebb` processes share the file.
 
+mod copy;
 mod format;
+
+pub use copy::copy;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +58,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The copy beside the store cannot be used.
+    #[error("failed to read {}: {cause}", path.display())]
+    Copy {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
     /// A row makes no sense.
     #[error("the store's {what} of `{of}` cannot be read: {cause}")]
     Corrupt {
@@ -77,7 +88,7 @@ impl StoreError {
                 source.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
             ),
-            Self::Newer { .. } | Self::Corrupt { .. } => false,
+            Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => false,
         }
     }
 }
@@ -91,7 +102,7 @@ impl StoreError {
                 !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
             Self::Directory { .. } => true,
-            Self::Open { .. } | Self::Newer { .. } | Self::Corrupt { .. } => false,
+            Self::Open { .. } | Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => false,
         }
     }
 }
@@ -145,11 +156,19 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens `dir/ebb.db` for reading only; it must be there.
+    ///
+    /// # Errors
+    /// It is not there, cannot be opened, or is of a newer version.
+    pub fn open_to_read(dir: &Path) -> Result<Self> {
+        Self::open_for_reading(&dir.join("ebb.db"))
+    }
+
     fn open_for_reading(path: &Path) -> Result<Self> {
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
-        check_version(version(&db)?, path)?;
+        check_version(version(&db, path)?, path)?;
         Ok(Self { db, writable: false })
     }
 
@@ -160,7 +179,7 @@ impl Store {
     }
 
     fn prepare(&mut self, path: &Path) -> Result<()> {
-        let found = version(&self.db)?;
+        let found = version(&self.db, path)?;
         check_version(found, path)?;
         if found == SCHEMA {
             return Ok(());
@@ -237,7 +256,9 @@ impl Store {
         )
         .map_err(failed(what))?;
         put_record(&txn, record).map_err(failed(what))?;
-        txn.commit().map_err(failed(what))
+        txn.commit().map_err(failed(what))?;
+        self.write_copy();
+        Ok(())
     }
 
     /// Rewrites what is remembered of a held service. Of one that nobody holds any more nothing is: somebody may
@@ -253,7 +274,9 @@ impl Store {
                 params![record.service.as_str(), format::record_to(record)],
             )
             .map(drop)
-            .map_err(failed("write a record"))
+            .map_err(failed("write a record"))?;
+        self.write_copy();
+        Ok(())
     }
 
     /// Removes one hold, and with a service's last hold all that was remembered of it.
@@ -278,7 +301,27 @@ impl Store {
             .map_err(failed(what))?;
         }
         txn.commit().map_err(failed(what))?;
+        self.write_copy();
         Ok(removed > 0)
+    }
+
+    /// Best effort: the store is the truth, the copy is for a boot at which it cannot be read.
+    fn write_copy(&self) {
+        let Some(dir) = self.db.path().and_then(|path| Path::new(path).parent()) else { return };
+        let rows = || -> rusqlite::Result<copy::Copy> {
+            let mut holds =
+                self.db.prepare("SELECT service, requester, record FROM holds ORDER BY service, requester")?;
+            let holds = holds
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            let mut records = self.db.prepare("SELECT service, record FROM records ORDER BY service")?;
+            let records =
+                records.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+            Ok(copy::Copy { holds, records })
+        };
+        if let Ok(copy) = rows() {
+            let _ = copy.write(dir);
+        }
     }
 
     /// Keeps which sessions were there when the gate was shut: any other is a leak, also after a crash.
@@ -414,8 +457,9 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
 
-fn version(db: &Connection) -> Result<i64> {
-    db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed("read the version"))
+fn version(db: &Connection, path: &Path) -> Result<i64> {
+    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(open)
 }
 
 fn check_version(found: i64, path: &Path) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::drain::DrainArgs;
 use crate::commands::end::EndArgs;
 use crate::commands::events::EventsArgs;
+use crate::commands::gate::GateArgs;
 use crate::commands::hold::HoldArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::release::ReleaseArgs;
@@ -76,6 +77,9 @@ pub enum Command {
     /// Stay: keep what is held, go on with drains, serve the other commands
     #[command(after_long_help = commands::agent::EXAMPLES)]
     Agent(AgentArgs),
+    /// Shut the gates of all holds at boot
+    #[command(after_long_help = commands::gate::EXAMPLES)]
+    Gate(GateArgs),
     /// See it at work in a minute: two servers and their clients, in namespaces of their own
     #[command(name = "try", after_long_help = commands::TRY_EXAMPLES)]
     Try(TryArgs),
@@ -120,6 +124,9 @@ pub enum Verb {
     /// Show what happened
     #[command(after_long_help = commands::events::EXAMPLES)]
     Events(EventsArgs),
+    /// Find what is not as it should be, and what mends it
+    #[command(after_long_help = commands::doctor::EXAMPLES)]
+    Doctor,
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -127,11 +134,11 @@ pub enum Verb {
 
 /// Commands by task, as `ebb --help` lists them.
 const TASKS: [(&str, &[&str]); 6] = [
-    ("Look", &["services", "sessions", "status", "events"]),
+    ("Look", &["services", "sessions", "status", "doctor", "events"]),
     ("Take out of service", &["drain", "watch", "end"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent"]),
+    ("Stay", &["agent", "gate"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 

@@ -3,9 +3,11 @@
 pub mod agent;
 pub mod ask;
 pub mod completions;
+pub mod doctor;
 pub mod drain;
 pub mod end;
 pub mod events;
+pub mod gate;
 pub mod hold;
 pub mod holds;
 pub mod man;
@@ -51,6 +53,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Holds => holds::run(client, screen).await,
         Verb::Status(args) => status::run(args, client, screen).await,
         Verb::Events(args) => events::run(args, client, screen).await,
+        Verb::Doctor => doctor::run(client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
     }
 }

@@ -120,6 +120,7 @@ impl Exit {
             Frame::Resumed(_) => Self::HeldByOther,
             Frame::Ended(report) if report.failed > 0 => Self::Failed,
             Frame::Refused(refusal) => refusal.kind.into(),
+            Frame::Finding(_) => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)

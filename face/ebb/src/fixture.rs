@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Door, DoorProof, DrainReport, EndReport, Event, Frame, Gate, Hold, HoldReport, Listed, Note, Outcome, Plan,
-    Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status,
+    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Hold, HoldReport, Listed, Note, Outcome,
+    Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status,
 };
 use jiff::tz::TimeZone;
 
@@ -149,6 +149,14 @@ pub fn event() -> Event {
     }
 }
 
+pub fn finding() -> Finding {
+    Finding {
+        service: Some("nginx".to_owned()),
+        what: "it is held, but open at tcp *:80".to_owned(),
+        mend: "ebb drain nginx".to_owned(),
+    }
+}
+
 pub fn note() -> Note {
     Note { service: Some("nginx".to_owned()), warning: true, text: "clients may retry".to_owned() }
 }
@@ -210,6 +218,7 @@ pub fn frames() -> Vec<Frame> {
         Frame::Hold(hold()),
         Frame::Plan(plan()),
         Frame::Note(note()),
+        Frame::Finding(finding()),
         Frame::Drained(report()),
         Frame::Resumed(resumed()),
         Frame::Status(status()),

@@ -44,6 +44,9 @@ pub enum Problem {
     /// The answer to a question could not be read.
     #[error("failed to read your answer")]
     Answer(#[source] io::Error),
+    /// The gates of all holds could not be shut.
+    #[error("failed to shut the gates of all holds: {0}")]
+    Gate(String),
     /// A man page could not be written.
     #[error("failed to write man pages to {}", dir.display())]
     Man {
@@ -102,6 +105,7 @@ impl Problem {
             | Self::CutShort
             | Self::Answer(_)
             | Self::Man { .. }
+            | Self::Gate(_)
             | Self::Trial(_) => RefusalKind::Failed,
         }
     }
@@ -120,7 +124,9 @@ impl Problem {
             Self::NobodyToAsk => Some("add --yes to end them unasked, or --dry-run to see which they are".to_owned()),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
             Self::Trial(error) => error.help().map(|help| help.to_string()),
-            Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } => None,
+            Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } | Self::Gate(_) => {
+                None
+            }
         }
     }
 

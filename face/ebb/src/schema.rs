@@ -25,6 +25,7 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Listed(_) => "listed",
         Frame::Held(_) => "held",
         Frame::Released(_) => "released",
+        Frame::Finding(_) => "finding",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

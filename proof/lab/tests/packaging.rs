@@ -9,7 +9,7 @@ mod common;
 use std::{fs, thread, time::Duration};
 
 use ebb_lab::{Host, Lab, LabError, Server, roles};
-use ebb_systemd::{Guard, GuardDirs, Notify, Refusal, Systemd, UnitName};
+use ebb_systemd::{Lockout, LockoutDirs, Notify, Refusal, Systemd, UnitName};
 
 use common::Outcome;
 
@@ -35,14 +35,14 @@ fn run(script: &str) {
 fn agent() {
     let notify = Notify::from_env();
     let every = notify.watchdog_limit().unwrap() / 2;
-    let guard = Guard::new(GuardDirs::system("/var/lib/ebb/held".into()), "ebb");
+    let lockout = Lockout::new(LockoutDirs::system("/var/lib/ebb/held".into()), "ebb");
     let unit = UnitName::new("echo.service").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let systemd = Systemd::new();
     if !fs::exists("/run/ebb/done").unwrap() {
-        assert!(guard.put(&unit, "held for a test", Refusal::ByName).unwrap());
+        assert!(lockout.put(&unit, "held for a test", Refusal::ByName).unwrap());
         runtime.block_on(systemd.reload_daemon()).unwrap();
-        assert!(guard.take(&unit).unwrap());
+        assert!(lockout.take(&unit).unwrap());
         runtime.block_on(systemd.reload_daemon()).unwrap();
         runtime.block_on(systemd.stop(&unit, Duration::from_secs(10))).unwrap();
         assert!(runtime.block_on(systemd.start(&unit, Duration::from_secs(10))).unwrap().after.active.is_up());

@@ -27,6 +27,7 @@ const fn acts(request: &Request) -> bool {
         | Request::Sessions(_)
         | Request::Holds
         | Request::Status { .. }
+        | Request::Doctor
         | Request::Events(_)
         | Request::Watch(_) => false,
     }

@@ -70,10 +70,15 @@ fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
             let _ = world.store().remember(&record);
         }
     }
-    Ok(gate::Rules {
+    Ok(to_kernel(&rules))
+}
+
+/// The rules as the kernel's room has them.
+pub(crate) fn to_kernel(rules: &ebb_decide::gate::Rules) -> gate::Rules {
+    gate::Rules {
         shut: rules.shut.iter().map(door_to).collect(),
         learn: rules.learn.iter().map(door_to).collect(),
-        open: rules.open,
+        open: rules.open.clone(),
         except: rules
             .except
             .iter()
@@ -82,7 +87,7 @@ fn wanted(world: &World, services: &[Service]) -> Result<gate::Rules, Why> {
         probe_mark: PROBE_MARK,
         mptcp: Default::default(),
         tokens: Default::default(),
-    })
+    }
 }
 
 /// The gate as it is in the kernel.

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use ebb_kernel::gate;
 use ebb_model::{Event, EventKind, Record, Service, ServiceName};
+use ebb_systemd::Notify;
 
 use crate::drain::watch::Outside;
 use crate::sources::{gate_altered, listening, readable};
 use crate::verbs::services::Known;
 use crate::world::{TABLE, World};
-use crate::{converge, look};
+use crate::{converge, drain, lockout, look};
 
 /// Between two looks at gate and listeners; a change of the gate by others is heard of at once.
 const BEAT: Duration = Duration::from_secs(1);
+/// Beats between two looks at what changes rarely.
+const SLOW: u64 = 5;
 
 pub(crate) struct Keeper {
     world: Arc<World>,
@@ -23,11 +26,20 @@ pub(crate) struct Keeper {
     listeners: BTreeSet<u32>,
     /// Said already: it is not repeated each second.
     trouble: Option<String>,
+    notify: Notify,
+    beats: u64,
 }
 
 impl Keeper {
-    pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { world: Arc::clone(world), services: Vec::new(), listeners: BTreeSet::new(), trouble: None }
+    pub(crate) fn new(world: &Arc<World>, notify: &Notify) -> Self {
+        Self {
+            world: Arc::clone(world),
+            services: Vec::new(),
+            listeners: BTreeSet::new(),
+            trouble: None,
+            notify: notify.clone(),
+            beats: 0,
+        }
     }
 
     /// Runs until dropped.
@@ -41,6 +53,22 @@ impl Keeper {
                 _ = beat.tick() => None,
             };
             self.look(by).await;
+            self.beats += 1;
+            if self.beats.is_multiple_of(SLOW) {
+                self.keep_down().await;
+            }
+            // Who hangs above is not alive.
+            let _ = self.notify.watchdog();
+        }
+    }
+
+    /// What is held stopped stays down, and drains that were left under way by a process that is gone go on.
+    async fn keep_down(&mut self) {
+        if let Err(why) = lockout::converge(&self.world, None).await {
+            self.complain(&format!("held units cannot be kept from starting: {why}"));
+        }
+        if let Err(why) = drain::adopt(&self.world).await {
+            self.complain(&format!("drains under way cannot be gone on with: {why}"));
         }
     }
 

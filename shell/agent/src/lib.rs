@@ -5,6 +5,7 @@
 
 mod access;
 mod behind;
+mod boot;
 mod config;
 mod converge;
 mod convert;
@@ -12,6 +13,7 @@ mod drain;
 mod handle;
 mod keeper;
 mod knock;
+mod lockout;
 mod look;
 mod observe;
 mod resident;
@@ -20,6 +22,7 @@ mod sources;
 mod verbs;
 mod world;
 
+pub use boot::{Restored, restore_gate};
 pub use config::ConfigError;
 pub use resident::{Resident, reside};
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebb_link::{Door, LinkError};
+use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
 use crate::world::World;
@@ -18,6 +19,7 @@ pub struct Resident {
     world: Arc<World>,
     door: Door,
     adopted: usize,
+    notify: Notify,
     /// Released when the process ends, however it does.
     _only: File,
 }
@@ -44,6 +46,9 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
         });
     }
     let only = only_one(&world)?;
+    if let Err(why) = crate::lockout::converge(&world, None).await {
+        world.complain(&format!("held units cannot be kept from starting: {why}"));
+    }
     if let Err(why) = crate::converge_at_start(&world).await {
         world.complain(&format!("the gate is not as the holds ask for: {why}"));
     }
@@ -59,7 +64,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
         LinkError::Served { path } => StartError::Resident { path: path.into() },
         error => StartError::System { what: "its socket", source: error.into() },
     })?;
-    Ok(Resident { world, door, adopted, _only: only })
+    Ok(Resident { world, door, adopted, notify: Notify::from_env(), _only: only })
 }
 
 /// Two would each undo what the other does.
@@ -85,11 +90,15 @@ impl Resident {
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let (intake, server) = ebb_link::resident();
         let intake = intake.naming(crate::world::user_name);
+        // Nobody listens to this where it was started by hand.
+        let _ = self.notify.ready(&format!("serves at {}", self.door.path().display()));
+        let keeper = Keeper::new(&self.world, &self.notify);
         tokio::select! {
             () = self.door.serve(intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
-            () = Keeper::new(&self.world).run() => {}
+            () = keeper.run() => {}
             () = stop => {}
         }
+        let _ = self.notify.stopping();
     }
 }

@@ -1,11 +1,12 @@
 //! Everything an agent holds on to: hands, eyes and memory.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ebb_decide::services::Group;
 use ebb_kernel::{boot, process};
-use ebb_model::{Event, Mono, Now, Service, Wall, Watcher, Who, Why};
+use ebb_model::{Event, Mono, Now, Service, ServiceName, Wall, Watcher, Who, Why};
 use ebb_store::Store;
 use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) operators: Vec<String>,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
+    /// Services that are being started again: nothing keeps them down meanwhile.
+    starting: Mutex<BTreeSet<ServiceName>>,
     store: Mutex<Store>,
     journal: Option<Journal>,
 }
@@ -57,6 +60,7 @@ impl World {
             resident,
             operators: config.operators,
             runs: Runs::default(),
+            starting: Mutex::default(),
             store: Mutex::new(store),
             journal: real_systemd.then(Journal::open).flatten(),
         })
@@ -66,6 +70,21 @@ impl World {
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         // A panic in a holder cannot leave SQLite half-written: transactions roll back.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Services that are being started again.
+    pub(crate) fn starting(&self) -> BTreeSet<ServiceName> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that a service is being started again, or not any more.
+    pub(crate) fn set_starting(&self, service: &ServiceName, starting: bool) {
+        let mut all = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if starting {
+            all.insert(service.clone())
+        } else {
+            all.remove(service)
+        };
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -36,6 +36,8 @@ pub enum Frame {
     Held(HoldReport),
     /// A hold was released.
     Released(HoldReport),
+    /// Something that is not as it should be.
+    Finding(Finding),
     /// It could not be done, for one service or as a whole.
     Refused(Refusal),
     /// Nothing more comes.
@@ -58,6 +60,7 @@ impl Frame {
             Self::Status(status) => Some(&status.service.name),
             Self::Held(report) | Self::Released(report) => Some(&report.hold.service),
             Self::Refused(refusal) => refusal.service.as_deref(),
+            Self::Finding(finding) => finding.service.as_deref(),
             Self::Ended(report) => Some(&report.service),
             Self::Listed(listed) => Some(&listed.service),
             Self::Session(_) | Self::Done => None,
@@ -94,6 +97,17 @@ pub enum RefusalKind {
     Unsupported,
     /// No service of that name, or several.
     NoSuchService,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// About which service; none if about the server.
+    pub service: Option<String>,
+    /// What.
+    pub what: String,
+    /// The command, or the word, that mends it.
+    pub mend: String,
 }
 
 /// A word to the operator.

@@ -31,6 +31,8 @@ pub enum Request {
         /// Only these; all held ones if empty.
         services: Vec<String>,
     },
+    /// What is not as it should be.
+    Doctor,
     /// What happened.
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.

@@ -130,6 +130,11 @@ impl DrainArgs {
 pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
     let answer = match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await {
+        // The agent was replaced, or killed: the next one goes on with what this one left under way.
+        Err(Problem::CutShort) if client.is_resident() => {
+            screen.say("The agent has ended; the drain goes on with the next one.");
+            super::watch::rejoin(&args.which.services, client, screen).await?
+        }
         // Whoever read it has gone, and the drain is not over: that is no success.
         Err(problem) if problem.is_broken_pipe() && !args.dry_run => return Ok(Exit::Detached),
         answer => answer?,

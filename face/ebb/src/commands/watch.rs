@@ -1,7 +1,9 @@
 //! `ebb watch`
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
-use ebb_link::Client;
+use ebb_link::{Client, LinkError};
 use ebb_wire::v1::{Request, WatchRequest};
 
 use super::ask::{Answer, Leave, ask};
@@ -28,13 +30,38 @@ pub struct WatchArgs {
     services: Vec<String>,
 }
 
+/// How long an agent may be away: systemd starts it again after a second.
+const AWAY: Duration = Duration::from_secs(60);
+/// Between two attempts to reach it.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Joins drains again whose agent has ended in the middle, once another one is there; as often as it takes.
+///
+/// # Errors
+/// [`Problem`]: no agent came back.
+pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -> Result<Answer, Problem> {
+    let mut until = Instant::now() + AWAY;
+    loop {
+        let request = Request::Watch(WatchRequest { services: services.to_vec() });
+        match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
+            Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+            Err(Problem::CutShort) => until = Instant::now() + AWAY,
+            other => return other,
+        }
+    }
+}
+
 /// Asks and shows.
 ///
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: WatchArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
-    let request = Request::Watch(WatchRequest { services: args.services });
-    match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await? {
+    let request = Request::Watch(WatchRequest { services: args.services.clone() });
+    let answer = match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
+        Err(Problem::CutShort) if client.is_resident() => rejoin(&args.services, client, screen).await?,
+        answer => answer?,
+    };
+    match answer {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left { .. } => {
             screen.say("\nThe agent goes on with it; `ebb watch` shows it again.");

@@ -18,6 +18,7 @@ use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 use crate::handle::refuse_all;
 use crate::verbs::hold::{Checked, usage};
 use crate::verbs::services::Known;
+use crate::verbs::status::watcher;
 use crate::world::World;
 use crate::{converge, look, say};
 use runs::Run;
@@ -126,10 +127,18 @@ pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tra
 
 /// Goes on with what an agent before us left under way: killed, or replaced by us.
 pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
-    let services = look::services(world).await?;
     let known = Known::read(world)?;
+    let runs = world.runs.all();
+    let left = |record: &ebb_model::Record| {
+        let under_way = record.drain.as_ref().is_some_and(|drain| drain.spec.is_some());
+        under_way && !runs.contains_key(&record.service) && watcher(record).is_none()
+    };
+    if !known.records.iter().any(left) {
+        return Ok(0);
+    }
+    let services = look::services(world).await?;
     let mut tracked = Vec::new();
-    for record in &known.records {
+    for record in known.records.iter().filter(|record| left(record)) {
         let Some(drain) = record.drain.as_ref() else { continue };
         let Some(spec) = &drain.spec else { continue };
         let hold = known.holds_of(&record.service).find(|hold| hold.requester == drain.requester);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ebb_decide::drain::{Action, Input};
 use ebb_kernel::probe::Answer;
@@ -22,7 +23,7 @@ use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
 use crate::world::unread;
-use crate::{converge, say};
+use crate::{converge, lockout, say};
 
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
@@ -336,10 +337,18 @@ impl Watch<'_> {
         });
         let (outside, systemd, reply) = (self.outside.clone(), self.world.systemd.clone(), self.reply.clone());
         let (name, doors) = (self.tracked[index].service.name.clone(), self.tracked[index].record.doors.clone());
+        let world = Arc::clone(self.world);
         tokio::spawn(async move {
             let result = match remembered {
                 Err(why) => Err(why),
-                Ok(()) => stop::all(systemd.as_ref(), &stopped, &doors).await,
+                Ok(()) => {
+                    // Before the stop: at no moment can somebody else start it again.
+                    if let Err(why) = lockout::converge(&world, None).await {
+                        let text = format!("nothing keeps {name} from being started by others: {why}");
+                        reply.send(say::note(Some(name.as_str()), true, text)).await;
+                    }
+                    stop::all(systemd.as_ref(), &stopped, &doors).await
+                }
             };
             for remark in result.iter().flatten() {
                 reply.send(say::note(Some(name.as_str()), true, remark.clone())).await;

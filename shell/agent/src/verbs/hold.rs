@@ -13,7 +13,7 @@ use super::services::Known;
 use super::status::watcher;
 use crate::handle::refuse_all;
 use crate::world::{World, unread};
-use crate::{converge, look, say};
+use crate::{converge, lockout, look, say};
 
 /// A wish whose words have been checked.
 #[derive(Clone, Debug)]
@@ -246,6 +246,10 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
             reply.send(say::note(Some(service.name.as_str()), false, text)).await;
         } else {
             let (frames, report) = release_one(world, service, &services, &requester)?;
+            if let Err(why) = lockout::converge(world, None).await {
+                let text = format!("what kept it from starting could not be taken away: {why}");
+                reply.send(say::note(Some(service.name.as_str()), true, text)).await;
+            }
             for frame in frames {
                 reply.send(frame).await;
             }

@@ -16,7 +16,7 @@ use crate::handle::refuse_all;
 use crate::knock::{knock, met, targets};
 use crate::sources::listening_at;
 use crate::world::{PROBE_MARK, World, chain, unread};
-use crate::{converge, look, say};
+use crate::{converge, lockout, look, say};
 
 /// A running service that answers at all its other doors has moved when one has been missing for so long.
 const MOVED: Duration = Duration::from_secs(10);
@@ -119,12 +119,22 @@ impl Resume<'_> {
         };
         if others.is_empty() {
             self.must_run(known)?;
-            report.started = self.start(known, up_within).await?;
-            report.verified = self.verify(up_within).await?;
+            self.world.set_starting(name, true);
+            let done = self.start_and_verify(known, up_within).await;
+            self.world.set_starting(name, false);
+            if done.is_err() {
+                // It is still held: what could not be started, or does not answer, stays down once it is down.
+                let _ = lockout::converge(self.world, None).await;
+            }
+            (report.started, report.verified) = done?;
         }
         let (frames, released) = release_one(self.world, self.service, self.services, self.requester)?;
         for frame in frames {
             self.reply.send(frame).await;
+        }
+        if let Err(why) = lockout::converge(self.world, None).await {
+            let text = format!("what kept it from starting could not be taken away: {why}");
+            self.reply.send(say::note(Some(name.as_str()), true, text)).await;
         }
         report.open = !released.shut;
         report.remaining = released.remaining;
@@ -168,6 +178,12 @@ impl Resume<'_> {
         };
         self.reply.send(say::note(Some(name.as_str()), false, text)).await;
         Ok(())
+    }
+
+    async fn start_and_verify(&self, known: &Known, up_within: Duration) -> Result<(bool, Vec<String>), Why> {
+        lockout::converge(self.world, Some(&self.service.name)).await?;
+        let started = self.start(known, up_within).await?;
+        Ok((started, self.verify(up_within).await?))
     }
 
     /// What somebody else stopped is not ours to start, and waiting for it would be in vain.

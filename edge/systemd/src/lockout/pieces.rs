@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{GuardDirs, Refusal, words};
+use super::{LockoutDirs, Refusal, words};
 use crate::UnitName;
 
 const MADE_DIR: &str = "made-directory=yes";
@@ -48,7 +48,7 @@ impl Record {
         )
     }
 
-    pub(super) fn barrier(&self, unit: &UnitName, owner: &str, dirs: &GuardDirs) -> String {
+    pub(super) fn barrier(&self, unit: &UnitName, owner: &str, dirs: &LockoutDirs) -> String {
         let mark = mark_path(dirs, unit).display().to_string();
         let made_dir = if self.made_dir { format!("# {MADE_DIR}\n") } else { String::new() };
         let head = made_by(owner);
@@ -74,7 +74,7 @@ pub(super) fn is_ours(text: &str, owner: &str) -> bool {
     text.starts_with(&made_by(owner))
 }
 
-pub(super) fn mark_path(dirs: &GuardDirs, unit: &UnitName) -> PathBuf {
+pub(super) fn mark_path(dirs: &LockoutDirs, unit: &UnitName) -> PathBuf {
     dirs.marks.join(unit.as_str())
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_systemd_reads_is_literal() {
         let unit = UnitName::new("foo\\x2dbar@a.service").unwrap();
-        let dirs = GuardDirs::system("/var/lib/50%/held".into());
+        let dirs = LockoutDirs::system("/var/lib/50%/held".into());
         let record = Record { text: "100% sure".to_owned(), refusal: Refusal::ByName, made_dir: false };
         let barrier = record.barrier(&unit, "ebb", &dirs);
         assert!(barrier.contains("\nDescription=100%% sure\n"), "{barrier}");

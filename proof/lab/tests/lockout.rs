@@ -1,4 +1,4 @@
-//! Units that are kept from starting: what a real systemd makes of the files of `ebb_systemd::Guard`.
+//! Units that are kept from starting: what a real systemd makes of the files of `ebb_systemd::Lockout`.
 //!
 //! The test's own program is put on the server, where it is the hand that puts and takes.
 
@@ -10,11 +10,11 @@ mod common;
 use std::fmt::Write as _;
 
 use ebb_lab::{Host, Lab, Output, Server, roles};
-use ebb_systemd::{Guard, GuardDirs, InhibitMode, Refusal, Systemd, UnitName};
+use ebb_systemd::{InhibitMode, Lockout, LockoutDirs, Refusal, Systemd, UnitName};
 
 use common::Outcome;
 
-const HAND: &str = "/opt/guard-hand";
+const HAND: &str = "/opt/lockout-hand";
 const TEXT: &str = "held by ada: TLS work. Undo: ebb resume";
 const NAMED: &str = "Unit ebb:held-by-ada:TLS-work.Undo:ebb-resume.service not found.";
 /// What somebody says who reads the journal.
@@ -24,10 +24,10 @@ const ASSERTED: &str = "held by ada: TLS work. Undo: ebb resume.";
 #[test]
 fn the_hand() {
     let Ok(lines) = std::env::var("GUARD_HAND") else { return };
-    let guard = Guard::new(GuardDirs::system("/var/lib/ebb/held".into()), "ebb");
+    let lockout = Lockout::new(LockoutDirs::system("/var/lib/ebb/held".into()), "ebb");
     let run = "/run/systemd/system";
-    let until_reboot = GuardDirs { units: run.into(), runtime: run.into(), marks: "/run/ebb/held".into() };
-    let until_reboot = Guard::new(until_reboot, "ebb");
+    let until_reboot = LockoutDirs { units: run.into(), runtime: run.into(), marks: "/run/ebb/held".into() };
+    let until_reboot = Lockout::new(until_reboot, "ebb");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let systemd = Systemd::new();
     let mut said = String::new();
@@ -35,15 +35,15 @@ fn the_hand() {
         let (verb, name) = line.split_once(' ').unwrap_or((line, ""));
         let unit = || UnitName::new(name).unwrap();
         let seen = match verb {
-            "by-name" => guard.put(&unit(), TEXT, Refusal::ByName).unwrap().to_string(),
-            "at-start" => guard.put(&unit(), TEXT, Refusal::AtStart).unwrap().to_string(),
+            "by-name" => lockout.put(&unit(), TEXT, Refusal::ByName).unwrap().to_string(),
+            "at-start" => lockout.put(&unit(), TEXT, Refusal::AtStart).unwrap().to_string(),
             "until-reboot" => until_reboot.put(&unit(), TEXT, Refusal::ByName).unwrap().to_string(),
             "take-until-reboot" => until_reboot.take(&unit()).unwrap().to_string(),
-            "take" => guard.take(&unit()).unwrap().to_string(),
-            "state" => format!("{:?}", guard.state(&unit()).unwrap()),
-            "all" => guard.all().unwrap().iter().map(UnitName::as_str).collect::<Vec<_>>().join(" "),
+            "take" => lockout.take(&unit()).unwrap().to_string(),
+            "state" => format!("{:?}", lockout.state(&unit()).unwrap()),
+            "all" => lockout.all().unwrap().iter().map(UnitName::as_str).collect::<Vec<_>>().join(" "),
             "fitting" => format!("{:?}", Refusal::fitting(&runtime.block_on(systemd.unit(&unit())).unwrap())),
-            "stale" => guard.needs_reload(&runtime.block_on(systemd.unit(&unit())).unwrap()).to_string(),
+            "stale" => lockout.needs_reload(&runtime.block_on(systemd.unit(&unit())).unwrap()).to_string(),
             "reload" => format!("{:?}", runtime.block_on(systemd.reload_daemon())),
             "inhibit" => {
                 let inhibit = systemd.inhibit_shutdown("ebb", "3 sessions on nginx", InhibitMode::Block);
@@ -116,11 +116,11 @@ const UNITS: [&str; 6] =
     ["nginx.service", "greeter.service", "greeter.socket", "always.service", "a\\x2db@1.service", "haproxy.service"];
 
 #[test]
-fn guarded_units_stay_down_and_say_why() -> Outcome {
+fn locked_out_units_stay_down_and_say_why() -> Outcome {
     if !ebb_lab::allowed() {
         return Ok(());
     }
-    let lab = Lab::new("guard")?;
+    let lab = Lab::new("lockout")?;
     let (a, c) = (lab.server("a")?, lab.client("c")?);
     prepare(&a)?;
     let before = files(&a)?;

@@ -33,7 +33,7 @@ use pieces::Record;
 
 /// Where the pieces are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuardDirs {
+pub struct LockoutDirs {
     /// Of the barriers: a directory systemd reads, and which outlives a reboot.
     pub units: PathBuf,
     /// Of the words: a directory systemd reads, and which a reboot empties.
@@ -42,7 +42,7 @@ pub struct GuardDirs {
     pub marks: PathBuf,
 }
 
-impl GuardDirs {
+impl LockoutDirs {
     /// systemd's own directories for what the administrator and what a program at run time adds.
     pub fn system(marks: PathBuf) -> Self {
         Self { units: "/etc/systemd/system".into(), runtime: "/run/systemd/system".into(), marks }
@@ -90,17 +90,17 @@ pub enum PieceFault {
 
 /// What is there of a unit's pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GuardState {
+pub enum LockoutState {
     /// Nothing.
     Absent,
     /// All, as it was put.
     Whole,
-    /// Some of it, or with changes. [`Guard::put`] mends, [`Guard::take`] removes.
+    /// Some of it, or with changes. [`Lockout::put`] mends, [`Lockout::take`] removes.
     Partial(Vec<(Piece, PieceFault)>),
 }
 
-impl GuardState {
-    /// Whether the files refuse a start (if systemd has read them: see [`Guard::needs_reload`]).
+impl LockoutState {
+    /// Whether the files refuse a start (if systemd has read them: see [`Lockout::needs_reload`]).
     pub fn refuses(&self) -> bool {
         match self {
             Self::Absent => false,
@@ -114,17 +114,17 @@ impl GuardState {
 /// for the disk. One writer at a time.
 ///
 /// Names must be a unit's own ([`Unit::id`]), not an alias. A socket, timer or path unit that triggers a
-/// guarded service is to be stopped and guarded too: systemd fails a socket for good whose service does not
+/// locked out service is to be stopped and locked out too: systemd fails a socket for good whose service does not
 /// start, and a path unit whose condition lasts. A timer goes on ([`Refusal::AtStart`]). Masked units stay as they are: they start as little as before, and are masked afterwards.
 #[derive(Clone, Debug)]
-pub struct Guard {
-    dirs: GuardDirs,
+pub struct Lockout {
+    dirs: LockoutDirs,
     owner: String,
 }
 
-impl Guard {
+impl Lockout {
     /// `owner` is the program's name; it is a part of file names and messages. Nothing is touched yet.
-    pub fn new(dirs: GuardDirs, owner: &str) -> Self {
+    pub fn new(dirs: LockoutDirs, owner: &str) -> Self {
         Self { dirs, owner: owner.to_owned() }
     }
 
@@ -177,12 +177,12 @@ impl Guard {
     ///
     /// # Errors
     /// As [`Self::put`].
-    pub fn state(&self, unit: &UnitName) -> Result<GuardState> {
+    pub fn state(&self, unit: &UnitName) -> Result<LockoutState> {
         self.refuse_foreign(unit)?;
         let mark = durable::read(&self.mark(unit))?;
         let found = [mark.clone(), durable::read(&self.barrier(unit))?, durable::read(&self.words(unit))?];
         if found.iter().all(Option::is_none) {
-            return Ok(GuardState::Absent);
+            return Ok(LockoutState::Absent);
         }
         let record = mark.as_deref().and_then(Record::read);
         let wanted = record.as_ref().map(|record| {
@@ -198,7 +198,7 @@ impl Guard {
             let wanted = wanted.as_ref().map(|wanted| wanted[at].as_ref());
             faults.extend(fault(wanted, found[at].as_ref(), piece).map(|fault| (piece, fault)));
         }
-        Ok(if faults.is_empty() { GuardState::Whole } else { GuardState::Partial(faults) })
+        Ok(if faults.is_empty() { LockoutState::Whole } else { LockoutState::Partial(faults) })
     }
 
     /// Whether systemd has read other files of ours than there are: whoever died between [`Self::put`] or
@@ -209,7 +209,7 @@ impl Guard {
         unit.load_state == LoadState::Loaded && [self.barrier(&unit.id), self.words(&unit.id)].into_iter().any(differs)
     }
 
-    /// All units of which there is anything, in order: also what is left of a guard.
+    /// All units of which there is anything, in order: also what is left of a lockout.
     ///
     /// # Errors
     /// As [`Self::put`].

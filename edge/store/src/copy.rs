@@ -1,0 +1,60 @@
+//! A copy of holds and records as plain JSON beside the store: for the boot at which the store itself cannot be read.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ebb_model::{Hold, Record};
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, StoreError, format};
+
+const NAME: &str = "held.json";
+
+#[derive(Serialize, Deserialize, Default)]
+pub(crate) struct Copy {
+    /// Service, requester and record of each hold, as in the store.
+    pub(crate) holds: Vec<(String, String, String)>,
+    /// Service and record of each that is held, as in the store.
+    pub(crate) records: Vec<(String, String)>,
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+impl Copy {
+    /// Written aside and moved, so that one is whole at any time.
+    pub(crate) fn write(&self, dir: &Path) -> std::io::Result<()> {
+        let aside = dir.join("held.json.new");
+        let mut file = File::create(&aside)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, path(dir))?;
+        File::open(dir)?.sync_all()
+    }
+}
+
+/// The holds and records of the copy.
+///
+/// # Errors
+/// It is not there, or makes no sense.
+pub fn copy(dir: &Path) -> Result<(Vec<Hold>, Vec<Record>)> {
+    let path = path(dir);
+    let text =
+        std::fs::read(&path).map_err(|source| StoreError::Copy { path: path.clone(), cause: source.to_string() })?;
+    let copy: Copy = serde_json::from_slice(&text)
+        .map_err(|error| StoreError::Copy { path: path.clone(), cause: error.to_string() })?;
+    let corrupt = |what: &'static str, of: &str| {
+        let of = of.to_owned();
+        move |cause| StoreError::Corrupt { what, of, cause }
+    };
+    let holds = copy.holds.iter().map(|(service, requester, record)| {
+        format::hold_from(service, requester, record).map_err(corrupt("copied hold", service))
+    });
+    let records = copy
+        .records
+        .iter()
+        .map(|(service, record)| format::record_from(service, record).map_err(corrupt("copied record", service)));
+    Ok((holds.collect::<Result<_>>()?, records.collect::<Result<_>>()?))
+}

@@ -1,0 +1,116 @@
+//! `ebb doctor`: what is not as it should be, and the command that mends it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ebb_link::Reply;
+use ebb_model::{ServiceName, Span, Why, duration};
+use ebb_wire::v1::{Finding, Frame};
+
+use super::services::Known;
+use super::status::watcher;
+use crate::world::World;
+use crate::{converge, lockout, look};
+
+/// A hold that is older than this, and was not said to be, may have been forgotten.
+const FORGOTTEN: Span = Span::seconds(7 * 24 * 3600);
+
+pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
+    let known = Known::read(world)?;
+    let mut found = Vec::new();
+    gates(world, &known, &mut found).await?;
+    holds(world, &known, &mut found);
+    drains(world, &known, &mut found);
+    for text in lockout::drift(world, &known) {
+        found.push(finding(
+            None,
+            text,
+            "the resident agent mends it; without one: `ebb drain` or `ebb resume` it again",
+        ));
+    }
+    if !world.resident && !known.holds.is_empty() {
+        let text =
+            "services are held and no agent is resident: a reboot or a flush of the firewall opens them".to_owned();
+        found.push(finding(None, text, "systemctl enable --now ebb-gate ebb-agent"));
+    }
+    for one in found {
+        reply.send(Frame::Finding(one)).await;
+    }
+    Ok(())
+}
+
+fn finding(service: Option<&ServiceName>, what: String, mend: impl Into<String>) -> Finding {
+    Finding { service: service.map(ToString::to_string), what, mend: mend.into() }
+}
+
+/// The gate is shut where somebody holds, and nowhere else.
+async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result<(), Why> {
+    let seen = converge::seen()?;
+    if !seen.intact {
+        let text = "the gate's table in the kernel was changed by somebody".to_owned();
+        found.push(finding(
+            None,
+            text,
+            "any `ebb drain`, `hold` or `release` writes it anew; the resident agent does at once",
+        ));
+    }
+    let mut held = BTreeSet::new();
+    for record in known.records.iter().filter(|record| known.holds_of(&record.service).next().is_some()) {
+        held.extend(record.doors.iter().copied());
+        let open: Vec<String> = record
+            .doors
+            .iter()
+            .filter(|door| !seen.shut.contains_key(door) && !seen.learn.contains(door))
+            .map(ToString::to_string)
+            .collect();
+        if !open.is_empty() {
+            let text = format!("it is held, but open at {}", open.join(", "));
+            found.push(finding(Some(&record.service), text, format!("ebb drain {}", record.service)));
+        }
+    }
+    let orphans: Vec<String> = seen.shut.keys().filter(|door| !held.contains(door)).map(ToString::to_string).collect();
+    if !orphans.is_empty() {
+        let services = look::services(world).await?;
+        let of = services.iter().find(|service| service.doors.iter().any(|door| orphans.contains(&door.to_string())));
+        let mend = of.map_or_else(|| "ebb resume SERVICE".to_owned(), |service| format!("ebb resume {}", service.name));
+        let text = format!("new connections are refused at {}, and nobody holds it", orphans.join(", "));
+        found.push(finding(of.map(|service| &service.name), text, mend));
+    }
+    Ok(())
+}
+
+/// Holds that nobody may remember.
+fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
+    let now = world.now().wall;
+    for hold in &known.holds {
+        let mend =
+            format!("ask {}; or, in their name: ebb resume {} --as {}", hold.by.name, hold.service, hold.requester);
+        let by = format!("`{}` (by {})", hold.requester, hold.by.name);
+        match hold.until {
+            Some(until) if until < now => {
+                let text = format!("the hold of {by} was meant to end {} ago", duration(now.since(until)));
+                found.push(finding(Some(&hold.service), text, mend));
+            }
+            None if now.since(hold.since) > FORGOTTEN => {
+                let text = format!("the hold of {by} has stood for {}", duration(now.since(hold.since)));
+                found.push(finding(Some(&hold.service), text, mend));
+            }
+            _ => {}
+        }
+    }
+    for record in known.records.iter().filter(|record| known.holds_of(&record.service).next().is_none()) {
+        let text = "something is remembered of it, and nobody holds it".to_owned();
+        found.push(finding(Some(&record.service), text, format!("ebb resume {}", record.service)));
+    }
+}
+
+/// Drains that nobody goes on with.
+fn drains(world: &World, known: &Known, found: &mut Vec<Finding>) {
+    for record in &known.records {
+        let under_way = record.drain.as_ref().is_some_and(|drain| drain.spec.is_some() && drain.drained_at.is_none());
+        if under_way && !world.resident && watcher(record).is_none() {
+            let text = "its drain was interrupted, and nobody goes on with it".to_owned();
+            found.push(finding(Some(&record.service), text, format!("ebb drain {}", record.service)));
+        }
+    }
+}
