@@ -43,6 +43,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
             source: std::io::Error::from(std::io::ErrorKind::PermissionDenied).into(),
         });
     }
+    world.store().make()?;
     let only = only_one(&world)?;
     if let Err(why) = crate::converge_at_start(&world).await {
         world.complain(&format!("the gate is not as the holds ask for: {why}"));
