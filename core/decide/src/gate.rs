@@ -92,6 +92,22 @@ fn kept_open(door: &Door, shut: &BTreeSet<Door>) -> Option<(IpAddr, u16)> {
     shut.iter().filter(|wide| wide.port == door.port).find(covered).map(|_| (ip, door.port))
 }
 
+/// Whether who holds the one door refuses newcomers at the other too, or at some of its addresses.
+#[must_use]
+pub fn shuts(held: &Door, other: &Door) -> bool {
+    let wide = |reach: Reach| matches!(reach, Reach::Any | Reach::Any4 | Reach::Any6);
+    let (a, b) = (held.reach, other.reach);
+    // A door at an address of its own is kept open beside a wildcard.
+    let meet = match (a, b) {
+        (Reach::Any4, Reach::Any6) | (Reach::Any6, Reach::Any4) => false,
+        (Reach::Addr(ip), Reach::Any4) => ip.is_ipv4(),
+        (Reach::Addr(ip), Reach::Any6) => ip.is_ipv6(),
+        (Reach::Addr(_), Reach::Any) => true,
+        _ => a == b || (wide(a) && wide(b)),
+    };
+    meet && held.port == other.port && held.is_tcp() == other.is_tcp()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +151,7 @@ mod tests {
             name: ServiceName::new(name).unwrap(),
             origin: Origin::Trees(vec![]),
             doors: [door].into(),
+            passed_over: BTreeSet::new(),
             unix_doors: BTreeSet::new(),
             shared_with: BTreeSet::new(),
             cgroups: BTreeSet::new(),
@@ -174,6 +191,17 @@ mod tests {
         assert_eq!(rules(&holds, &records, None, Mono(0), ""), running);
         let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, None, Mono(0), "");
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()), "held itself meanwhile");
+    }
+
+    #[test]
+    fn a_door_is_shut_by_the_same_or_a_wider_one_but_not_beside_a_wildcard() {
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let shut = |held, at| shuts(&door(Proto::Tcp, held), &door(Proto::Tcp, at));
+        assert!(shut(Reach::Any4, Reach::Any4) && shut(Reach::Any4, Reach::Any) && shut(Reach::Any, Reach::Any6));
+        assert!(shut(Reach::Addr(one), Reach::Any4) && shut(Reach::Addr(one), Reach::Addr(one)));
+        assert!(!shut(Reach::Any, Reach::Addr(one)) && !shut(Reach::Addr(one), Reach::Addr(other)));
+        assert!(!shut(Reach::Any4, Reach::Any6) && !shut(Reach::Addr(one), Reach::Any6));
+        assert!(!shuts(&door(Proto::Tcp, Reach::Any), &door(Proto::Udp, Reach::Any)));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub fn known<'a>(services: &'a [Service], held: &'a BTreeSet<ServiceName>) -> Ve
 /// No service, with names that look alike; or several.
 pub fn one<'a>(typed: &str, known: &'a [Known<'a>]) -> Result<&'a ServiceName, Why> {
     let plain = typed.strip_suffix(".service").unwrap_or(typed);
-    if let Some(exact) = known.iter().find(|known| known.name.as_str() == typed || known.name.as_str() == plain) {
+    let called = |name: &str| known.iter().find(|known| known.name.as_str() == name);
+    if let Some(exact) = called(typed).or_else(|| called(plain)) {
         return Ok(exact.name);
     }
     let fits: Vec<_> = known.iter().filter(|known| known.aliases.contains(&plain)).collect();

@@ -1,9 +1,12 @@
 //! Which services a server has: from listening sockets, units and processes to names.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+mod held;
+mod names;
 
-use ebb_model::{Door, Origin, Proto, Reach, Service, ServiceName, StartType, Tree, UnitSight, UnixDoor, Up};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ebb_model::{Door, Origin, Proto, Reach, Record, Service, ServiceName, StartType, Tree, UnitSight, UnixDoor, Up};
 
 /// A listening socket, as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct Group {
     pub executables: Vec<String>,
     /// UDP ports that speak QUIC.
     pub quic: Vec<u16>,
+    /// UDP ports that are doors although the kernel hands such ports out to clients.
+    pub udp: Vec<u16>,
 }
 
 /// All that was seen of the server at one time.
@@ -78,8 +83,21 @@ pub struct Sight {
     pub unit_of: BTreeMap<u32, String>,
     /// The configuration's groups.
     pub groups: Vec<Group>,
-    /// UDP ports that the kernel hands out to clients: a socket there is no door.
+    /// UDP ports that the kernel hands out to clients: a socket there is no door, unless the configuration says so.
     pub ephemeral: (u16, u16),
+    /// What is remembered of the services that are held.
+    pub held: Vec<Record>,
+    /// Those of their processes that live: pid and start.
+    pub alive: BTreeSet<(u32, u64)>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The services, ordered by name; also those that are held and listen nowhere now.
+    pub services: Vec<Service>,
+    /// Programs that have nothing but UDP sockets at ports for clients, so that they are told why when they are named.
+    pub clients: Vec<Service>,
 }
 
 /// What a socket belongs to, before groups and names.
@@ -90,16 +108,39 @@ enum Owner {
     Nobody(u16),
 }
 
+/// A service before it has a name.
 #[derive(Default)]
 struct Draft {
     units: BTreeSet<String>,
     sockets: BTreeSet<String>,
     trees: BTreeSet<Tree>,
     doors: BTreeSet<Door>,
+    passed_over: BTreeSet<Door>,
     unix: BTreeSet<UnixDoor>,
     cgroups: BTreeSet<u64>,
     executables: BTreeSet<String>,
     base: String,
+    /// The configuration has named it.
+    grouped: bool,
+}
+
+impl Draft {
+    /// Whether it is a tree of processes that nothing but its executable names.
+    fn is_tree(&self) -> bool {
+        self.units.is_empty() && !self.grouped && !self.trees.is_empty()
+    }
+
+    /// Takes all that another one has but its name.
+    fn take(&mut self, mut other: Self) {
+        self.units.append(&mut other.units);
+        self.sockets.append(&mut other.sockets);
+        self.trees.append(&mut other.trees);
+        self.doors.append(&mut other.doors);
+        self.passed_over.append(&mut other.passed_over);
+        self.unix.append(&mut other.unix);
+        self.cgroups.append(&mut other.cgroups);
+        self.executables.append(&mut other.executables);
+    }
 }
 
 /// UDP ports of DHCP clients: they listen, but serve nobody.
@@ -107,34 +148,36 @@ const DHCP_CLIENT: [u16; 2] = [68, 546];
 /// UDP ports that are QUIC when the same service has them as TCP too (HTTP/3).
 const QUIC: [u16; 2] = [443, 8443];
 
-/// The services, ordered by name.
+/// The services of a server, each under a name of its own.
 #[must_use]
-pub fn services(sight: &Sight) -> Vec<Service> {
+pub fn find(sight: &Sight) -> Found {
     let mut drafts: BTreeMap<Owner, Draft> = BTreeMap::new();
     for listener in &sight.listeners {
-        if is_own(sight, &listener.pids) || !is_door(sight, listener) {
+        let is_udp = listener.proto != Proto::Tcp;
+        if is_own(sight, &listener.pids) || (is_udp && DHCP_CLIENT.contains(&listener.local.port())) {
             continue;
         }
+        let is_clients = is_udp && (sight.ephemeral.0..=sight.ephemeral.1).contains(&listener.local.port());
         for owner in owners(sight, listener) {
             let draft = drafts.entry(owner.clone()).or_default();
             begin(sight, draft, &owner, listener);
-            draft.doors.insert(door(listener));
+            let doors = if is_clients { &mut draft.passed_over } else { &mut draft.doors };
+            doors.insert(door(listener));
             draft.cgroups.extend(listener.cgroup.filter(|_| matches!(owner, Owner::Unit(_))));
         }
     }
     add_unix(sight, &mut drafts);
-    let drafts = group(sight, drafts);
-    name(sight, drafts)
+    let mut drafts = group(sight, drafts);
+    drafts.iter_mut().for_each(|draft| configure(sight, draft));
+    let (named, clients) = names::give(sight, join(drafts));
+    Found {
+        services: held::complete(sight, named),
+        clients: clients.into_iter().map(|(name, draft)| finish(sight, name, draft)).collect(),
+    }
 }
 
 fn is_own(sight: &Sight, pids: &[u32]) -> bool {
     !pids.is_empty() && pids.iter().all(|pid| sight.processes.get(pid).is_some_and(|process| process.own))
-}
-
-fn is_door(sight: &Sight, listener: &Listener) -> bool {
-    let port = listener.local.port();
-    listener.proto == Proto::Tcp
-        || !(DHCP_CLIENT.contains(&port) || (sight.ephemeral.0..=sight.ephemeral.1).contains(&port))
 }
 
 /// The door that a socket opens.
@@ -207,7 +250,7 @@ fn begin(sight: &Sight, draft: &mut Draft, owner: &Owner, listener: &Listener) {
             draft.executables.remove("systemd");
         }
         Owner::Tree { executable, root } => {
-            draft.base.clone_from(executable);
+            draft.base = names::clean(executable);
             if let Some(process) = sight.processes.get(root) {
                 draft.trees.insert(Tree {
                     root: *root,
@@ -246,7 +289,7 @@ fn add_unix(sight: &Sight, drafts: &mut BTreeMap<Owner, Draft>) {
 fn group(sight: &Sight, drafts: BTreeMap<Owner, Draft>) -> Vec<Draft> {
     let mut grouped: BTreeMap<usize, Draft> = BTreeMap::new();
     let mut rest = Vec::new();
-    for (owner, mut draft) in drafts {
+    for (owner, draft) in drafts {
         let place = sight.groups.iter().position(|group| match &owner {
             Owner::Unit(unit) => group.units.iter().any(|named| named == unit || named == stem(unit)),
             Owner::Tree { executable, .. } => group.executables.contains(executable),
@@ -258,73 +301,51 @@ fn group(sight: &Sight, drafts: BTreeMap<Owner, Draft>) -> Vec<Draft> {
         };
         let into = grouped.entry(place).or_default();
         into.base.clone_from(&sight.groups[place].name);
-        into.units.append(&mut draft.units);
-        into.sockets.append(&mut draft.sockets);
-        into.trees.append(&mut draft.trees);
-        into.doors.append(&mut draft.doors);
-        into.unix.append(&mut draft.unix);
-        into.cgroups.append(&mut draft.cgroups);
+        into.grouped = true;
+        into.take(draft);
+        // A group answers to its own name alone.
+        into.executables.clear();
     }
     rest.extend(grouped.into_values());
     rest
 }
 
-fn lowest_port(draft: &Draft) -> u16 {
-    let lowest = |tcp: bool| draft.doors.iter().filter(|door| door.is_tcp() == tcp).map(|door| door.port).min();
-    lowest(true).or_else(|| lowest(false)).unwrap_or(0)
+/// What the configuration says of its UDP ports.
+fn configure(sight: &Sight, draft: &mut Draft) {
+    let aliases = names::aliases(&draft.base, draft.doors.union(&draft.passed_over));
+    let said = |group: &&Group| group.name == draft.base || aliases.contains(&group.name);
+    let groups: Vec<&Group> = sight.groups.iter().filter(said).collect();
+    let speaks_quic = |port: &u16| groups.iter().any(|group| group.quic.contains(port));
+    let is_door = |port: &u16| speaks_quic(port) || groups.iter().any(|group| group.udp.contains(port));
+    let (doors, passed_over) = std::mem::take(&mut draft.passed_over).into_iter().partition(|door| is_door(&door.port));
+    draft.passed_over = passed_over;
+    let doors: BTreeSet<Door> = doors;
+    draft.doors.extend(doors);
+    let tcp: BTreeSet<u16> = draft.doors.iter().filter(|door| door.is_tcp()).map(|door| door.port).collect();
+    let doors = std::mem::take(&mut draft.doors).into_iter().map(|door| {
+        let is_quic = speaks_quic(&door.port) || (QUIC.contains(&door.port) && tcp.contains(&door.port));
+        if door.proto == Proto::Udp && is_quic { Door { proto: Proto::Quic, ..door } } else { door }
+    });
+    draft.doors = doors.collect();
 }
 
-/// The lowest address of a service that is in a container alone.
-fn container(draft: &Draft) -> Option<IpAddr> {
-    let forward = |door: &Door| if let Reach::Forward(ip) = door.reach { Some(ip) } else { None };
-    draft.doors.iter().map(forward).collect::<Option<BTreeSet<_>>>()?.pop_first()
-}
-
-fn name(sight: &Sight, drafts: Vec<Draft>) -> Vec<Service> {
-    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
-    for draft in &drafts {
-        *uses.entry(draft.base.clone()).or_default() += 1;
-    }
-    let mut services: BTreeMap<ServiceName, Service> = BTreeMap::new();
-    for draft in drafts {
-        let by_unit = !draft.units.is_empty();
-        let unique = by_unit || (uses[&draft.base] == 1 && draft.base != "unknown");
-        let base = draft.base.replace(['/', ' '], "-");
-        let text = match container(&draft) {
-            _ if unique => base,
-            // Containers of one image all have its ports.
-            Some(address) => format!("{base}@{address}"),
-            None => format!("{base}:{}", lowest_port(&draft)),
-        };
-        let Ok(name) = ServiceName::new(text) else { continue };
-        let service = finish(sight, name.clone(), draft);
-        // Two trees of one executable on one port (SO_REUSEPORT) are one service.
-        match services.get_mut(&name) {
-            Some(existing) => absorb(existing, service),
-            None => drop(services.insert(name, service)),
+/// Trees of one executable which share a door (`SO_REUSEPORT`, inherited sockets) are one service.
+fn join(drafts: Vec<Draft>) -> Vec<Draft> {
+    let mut joined: Vec<Draft> = Vec::new();
+    for mut draft in drafts {
+        if draft.is_tree() {
+            let is_same =
+                |other: &Draft| other.is_tree() && other.base == draft.base && !other.doors.is_disjoint(&draft.doors);
+            let (same, rest): (Vec<Draft>, Vec<Draft>) = joined.into_iter().partition(is_same);
+            joined = rest;
+            same.into_iter().for_each(|other| draft.take(other));
         }
+        joined.push(draft);
     }
-    let mut services: Vec<Service> = services.into_values().collect();
-    mark_shared(&mut services);
-    services
-}
-
-fn absorb(existing: &mut Service, mut other: Service) {
-    existing.doors.append(&mut other.doors);
-    existing.unix_doors.append(&mut other.unix_doors);
-    if let (Origin::Trees(trees), Origin::Trees(more)) = (&mut existing.origin, other.origin) {
-        trees.extend(more);
-    }
+    joined
 }
 
 fn finish(sight: &Sight, name: ServiceName, draft: Draft) -> Service {
-    let quic: Vec<u16> =
-        sight.groups.iter().filter(|group| group.name == name.as_str()).flat_map(|group| group.quic.clone()).collect();
-    let tcp: BTreeSet<u16> = draft.doors.iter().filter(|door| door.is_tcp()).map(|door| door.port).collect();
-    let doors = draft.doors.into_iter().map(|door| {
-        let speaks_quic = quic.contains(&door.port) || (QUIC.contains(&door.port) && tcp.contains(&door.port));
-        if door.proto == Proto::Udp && speaks_quic { Door { proto: Proto::Quic, ..door } } else { door }
-    });
     let units: Vec<UnitSight> = draft
         .units
         .iter()
@@ -333,9 +354,13 @@ fn finish(sight: &Sight, name: ServiceName, draft: Draft) -> Service {
     let start = start_type(sight, &draft.units, &draft.sockets, !draft.trees.is_empty());
     let mut aliases = draft.executables;
     aliases.extend(draft.units.iter().filter_map(|unit| stem(unit).split_once('@')).map(|(base, _)| base.to_owned()));
+    if draft.units.is_empty() && !draft.grouped {
+        aliases.extend(names::aliases(&draft.base, draft.doors.union(&draft.passed_over)));
+    }
     aliases.remove(name.as_str());
     Service {
-        doors: doors.collect(),
+        doors: draft.doors,
+        passed_over: draft.passed_over,
         unix_doors: draft.unix,
         shared_with: BTreeSet::new(),
         cgroups: draft.cgroups,
@@ -366,19 +391,6 @@ fn start_type(sight: &Sight, units: &BTreeSet<String>, sockets: &BTreeSet<String
         Some(state) if !state.is_empty() => StartType::Unit(state),
         _ if by_hand => StartType::ByHand,
         _ => StartType::Unknown,
-    }
-}
-
-fn mark_shared(services: &mut [Service]) {
-    let mut by_door: BTreeMap<Door, BTreeSet<ServiceName>> = BTreeMap::new();
-    for service in services.iter() {
-        for door in &service.doors {
-            by_door.entry(*door).or_default().insert(service.name.clone());
-        }
-    }
-    for service in services {
-        let others = service.doors.iter().flat_map(|door| by_door[door].iter());
-        service.shared_with = others.filter(|name| **name != service.name).cloned().collect();
     }
 }
 

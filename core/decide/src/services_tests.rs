@@ -1,4 +1,9 @@
 use super::*;
+use crate::resolve;
+
+fn services(sight: &Sight) -> Vec<Service> {
+    find(sight).services
+}
 
 fn listener(proto: Proto, local: &str, unit: Option<&str>, pids: &[u32]) -> Listener {
     Listener {
@@ -14,6 +19,45 @@ fn listener(proto: Proto, local: &str, unit: Option<&str>, pids: &[u32]) -> List
 
 fn process(ppid: u32, executable: &str) -> Process {
     Process { ppid, started_ticks: 5, executable: executable.into(), command: vec![executable.into()], own: false }
+}
+
+fn run(sight: &mut Sight, processes: &[(u32, u32, &str)]) {
+    sight.processes.extend(processes.iter().map(|(pid, parent, name)| (*pid, process(*parent, name))));
+}
+
+/// What is remembered of a held service started by hand.
+fn record(name: &str, root: u32, doors: &[&str]) -> Record {
+    let executable = name.split(':').next().unwrap_or(name).to_owned();
+    Record {
+        service: ServiceName::new(name).unwrap(),
+        doors: doors.iter().map(|at| door(&listener(Proto::Tcp, at, None, &[]))).collect(),
+        added: BTreeSet::new(),
+        units: vec![],
+        sockets: vec![],
+        trees: vec![Tree { root, started_ticks: 5, executable, command: vec![] }],
+        drain: None,
+        stopped: vec![],
+        own_probes: 0,
+        refused_before: 0,
+        neighbours: BTreeSet::new(),
+    }
+}
+
+/// Name, doors, whether it runs, and the roots of its trees.
+fn told(sight: &Sight) -> Vec<String> {
+    let tell = |service: &Service| {
+        let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
+        let Origin::Trees(trees) = &service.origin else { return format!("{}: units", service.name) };
+        let roots: Vec<_> = trees.iter().map(|tree| tree.root).collect();
+        format!("{}: {} {:?} {roots:?}", service.name, doors.join(", "), service.up)
+    };
+    services(sight).iter().map(tell).collect()
+}
+
+fn meant(typed: &str, sight: &Sight) -> String {
+    let services = services(sight);
+    let none = BTreeSet::new();
+    resolve::one(typed, &resolve::known(&services, &none)).map_or_else(|why| why.to_string(), ToString::to_string)
 }
 
 fn unit(up: Up, file_state: &str, triggers: Option<&str>) -> Unit {
@@ -70,12 +114,17 @@ fn trees_are_named_by_executable_and_by_port_where_that_is_ambiguous() {
         listener(Proto::Tcp, "0.0.0.0:8000", None, &[30]),
         listener(Proto::Tcp, "0.0.0.0:9000", Some("session-3.scope"), &[40]),
     ]);
-    for (pid, parent, executable) in
-        [(10, 1, "nginx"), (11, 10, "nginx"), (20, 5, "python3"), (30, 5, "python3"), (40, 5, "socat")]
-    {
-        sight.processes.insert(pid, process(parent, executable));
-    }
-    sight.processes.insert(5, process(1, "bash"));
+    run(
+        &mut sight,
+        &[
+            (10, 1, "nginx"),
+            (11, 10, "nginx"),
+            (20, 5, "python3"),
+            (30, 5, "python3"),
+            (40, 5, "socat"),
+            (5, 1, "bash"),
+        ],
+    );
     assert_eq!(
         found(&sight),
         [
@@ -121,6 +170,174 @@ fn our_own_sockets_and_clients_sockets_are_no_services() {
     ]);
     sight.processes.insert(7, Process { own: true, ..process(1, "ebb") });
     assert_eq!(found(&sight), Vec::<String>::new());
+    let named = |found: &Found| found.clients.iter().map(|service| service.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(named(&find(&sight)), ["chrony"]);
+}
+
+#[test]
+fn a_udp_socket_at_a_port_for_clients_is_no_door_unless_the_configuration_says_so() {
+    let mut sight = sight(vec![
+        listener(Proto::Udp, "0.0.0.0:50500", None, &[10]),
+        listener(Proto::Udp, "0.0.0.0:50500", Some("turn.service"), &[]),
+        listener(Proto::Tcp, "0.0.0.0:3478", Some("turn.service"), &[]),
+        listener(Proto::Tcp, "0.0.0.0:7000", None, &[20]),
+    ]);
+    run(&mut sight, &[(10, 1, "python3"), (20, 1, "python3")]);
+    assert_eq!(found(&sight), ["python3: tcp 0.0.0.0:7000", "turn: tcp 0.0.0.0:3478"], "a client moves no name");
+    let seen = find(&sight);
+    assert_eq!(seen.services[1].passed_over.len(), 1);
+    assert_eq!((seen.clients[0].name.as_str(), seen.clients[0].doors.len()), ("python3:50500", 0));
+    let says = |name: &str| Group { name: name.into(), udp: vec![50500], ..Group::default() };
+    sight.groups = vec![says("turn"), says("python3:50500")];
+    assert_eq!(
+        found(&sight),
+        [
+            "python3:50500: udp 0.0.0.0:50500",
+            "python3:7000: tcp 0.0.0.0:7000",
+            "turn: tcp 0.0.0.0:3478, udp 0.0.0.0:50500"
+        ]
+    );
+    sight.groups = vec![Group { executables: vec!["python3".into()], ..says("lab") }];
+    assert!(found(&sight).contains(&"lab: tcp 0.0.0.0:7000, udp 0.0.0.0:50500".to_owned()), "{:?}", found(&sight));
+}
+
+#[test]
+fn a_stranger_of_the_same_executable_is_not_the_held_one_that_closed_its_listener() {
+    let mut sight = sight(vec![listener(Proto::Tcp, "0.0.0.0:9000", None, &[90])]);
+    run(&mut sight, &[(70, 1, "python3"), (90, 1, "python3")]);
+    sight.held = vec![record("python3", 70, &["0.0.0.0:7000"])];
+    sight.alive = [(70, 5)].into();
+    let held = "python3: tcp 0.0.0.0:7000 Running [70]";
+    assert_eq!(told(&sight), [held, "python3:9000: tcp 0.0.0.0:9000 Running [90]"]);
+    // Nor is one that takes its port while it still lives.
+    sight.listeners = vec![listener(Proto::Tcp, "0.0.0.0:7000", None, &[90])];
+    assert_eq!(told(&sight), [held, "python3:7000@0.0.0.0@90: tcp 0.0.0.0:7000 Running [90]"]);
+    assert!(meant("python3:7000", &sight).contains("fits several services"), "it has meant the held one");
+    assert!(services(&sight)[0].shared_with.len() == 1 && services(&sight)[1].shared_with.len() == 1);
+}
+
+#[test]
+fn a_stranger_of_the_same_executable_is_not_the_held_one_that_was_stopped() {
+    let mut sight = sight(vec![listener(Proto::Tcp, "0.0.0.0:9000", None, &[90])]);
+    run(&mut sight, &[(90, 1, "python3")]);
+    sight.held = vec![record("python3", 70, &["0.0.0.0:7000"])];
+    assert_eq!(told(&sight), ["python3: tcp 0.0.0.0:7000 Stopped [70]", "python3:9000: tcp 0.0.0.0:9000 Running [90]"]);
+    assert_eq!((meant("python3", &sight), meant("python3:9000", &sight)), ("python3".into(), "python3:9000".into()));
+    // The same executable at its door is it, started again; the stranger stays one.
+    sight.listeners.push(listener(Proto::Tcp, "0.0.0.0:7000", None, &[71]));
+    run(&mut sight, &[(71, 1, "python3")]);
+    assert_eq!(told(&sight), ["python3: tcp 0.0.0.0:7000 Running [71]", "python3:9000: tcp 0.0.0.0:9000 Running [90]"]);
+}
+
+#[test]
+fn a_held_name_with_a_port_stays_and_no_other_becomes_short_beside_it() {
+    let mut sight = sight(vec![listener(Proto::Tcp, "0.0.0.0:9000", None, &[90])]);
+    run(&mut sight, &[(90, 1, "python3")]);
+    sight.held = vec![record("python3:7000", 70, &["0.0.0.0:7000"])];
+    assert_eq!(
+        told(&sight),
+        ["python3:7000: tcp 0.0.0.0:7000 Stopped [70]", "python3:9000: tcp 0.0.0.0:9000 Running [90]"]
+    );
+    assert!(meant("python3", &sight).starts_with("`python3` fits several services"), "{}", meant("python3", &sight));
+}
+
+#[test]
+fn another_program_at_a_held_door_is_a_service_of_its_own() {
+    let mut sight = sight(vec![listener(Proto::Tcp, "0.0.0.0:7000", None, &[80])]);
+    run(&mut sight, &[(80, 1, "socat")]);
+    sight.held = vec![record("python3", 70, &["0.0.0.0:7000"])];
+    assert_eq!(told(&sight), ["python3: tcp 0.0.0.0:7000 Stopped [70]", "socat: tcp 0.0.0.0:7000 Running [80]"]);
+}
+
+#[test]
+fn a_unit_is_not_the_held_tree_of_its_name() {
+    let mut sight = sight(vec![listener(Proto::Tcp, "0.0.0.0:80", Some("python3.service"), &[])]);
+    sight.units.insert("python3.service".into(), unit(Up::Running, "enabled", None));
+    sight.held = vec![record("python3", 70, &["0.0.0.0:7000"])];
+    assert_eq!(told(&sight), ["python3: tcp 0.0.0.0:7000 Stopped [70]", "python3.service: units"]);
+    assert_eq!(meant("python3.service", &sight), "python3.service");
+    // A unit that is held is known by itself.
+    sight.held[0] = Record { units: vec!["python3.service".into()], trees: vec![], ..sight.held[0].clone() };
+    assert_eq!(found(&sight), ["python3: tcp 0.0.0.0:80, tcp 0.0.0.0:7000"]);
+}
+
+#[test]
+fn two_servers_of_one_executable_on_one_port_are_told_apart_by_address() {
+    let mut sight = sight(vec![
+        listener(Proto::Tcp, "127.0.0.2:7104", None, &[20]),
+        listener(Proto::Tcp, "127.0.0.3:7104", None, &[30]),
+        listener(Proto::Tcp, "[fd00::1]:7104", None, &[40]),
+        listener(Proto::Tcp, "0.0.0.0:7105", None, &[50]),
+        listener(Proto::Udp, "0.0.0.0:7105", None, &[60]),
+    ]);
+    run(&mut sight, &[20, 30, 40, 50, 60].map(|pid| (pid, 1, "python3")));
+    assert_eq!(
+        found(&sight),
+        [
+            "python3:7104@127.0.0.2: tcp 127.0.0.2:7104",
+            "python3:7104@127.0.0.3: tcp 127.0.0.3:7104",
+            "python3:7104@fd00::1: tcp [fd00::1]:7104",
+            "python3:7105@0.0.0.0@50: tcp 0.0.0.0:7105",
+            "python3:7105@0.0.0.0@60: udp 0.0.0.0:7105"
+        ]
+    );
+    assert_eq!(meant("python3@127.0.0.3:7104", &sight), "python3:7104@127.0.0.3");
+    assert_eq!(meant("python3@[fd00::1]:7104", &sight), "python3:7104@fd00::1");
+    assert!(meant("python3:7104", &sight).contains("fits several services"), "{}", meant("python3:7104", &sight));
+}
+
+#[test]
+fn processes_that_share_a_door_are_one_service() {
+    let mut sight = sight(vec![
+        listener(Proto::Tcp, "0.0.0.0:7000", None, &[20]),
+        listener(Proto::Tcp, "0.0.0.0:7000", None, &[30]),
+        listener(Proto::Tcp, "0.0.0.0:7001", None, &[30, 40]),
+        listener(Proto::Tcp, "0.0.0.0:7002", None, &[50]),
+    ]);
+    run(&mut sight, &[20, 30, 40, 50].map(|pid| (pid, 1, "python3")));
+    assert_eq!(
+        told(&sight),
+        [
+            "python3:7000: tcp 0.0.0.0:7000, tcp 0.0.0.0:7001 Running [20, 30, 40]",
+            "python3:7002: tcp 0.0.0.0:7002 Running [50]"
+        ]
+    );
+}
+
+#[test]
+fn a_name_with_a_port_means_the_same_whatever_else_runs() {
+    let mut sight = sight(vec![
+        listener(Proto::Tcp, "0.0.0.0:7300", None, &[20]),
+        listener(Proto::Tcp, "10.0.0.1:7301", None, &[20]),
+    ]);
+    run(&mut sight, &[(20, 1, "python3")]);
+    for typed in ["python3", "python3:7300", "python3:7301", "python3@10.0.0.1:7301", "python3:7301@10.0.0.1"] {
+        assert_eq!(meant(typed, &sight), "python3", "{typed}");
+    }
+    assert!(meant("python3:7302", &sight).starts_with("no service"));
+    sight.listeners.push(listener(Proto::Tcp, "0.0.0.0:7302", None, &[30]));
+    run(&mut sight, &[(30, 1, "python3")]);
+    assert_eq!(
+        (meant("python3:7301", &sight), meant("python3:7302", &sight)),
+        ("python3:7300".into(), "python3:7302".into())
+    );
+    // Also of one that is held and stopped.
+    sight.listeners.clear();
+    sight.held = vec![record("python3", 70, &["0.0.0.0:7000"])];
+    assert_eq!(meant("python3:7000", &sight), "python3");
+}
+
+#[test]
+fn names_of_odd_executables_are_names_all_the_same() {
+    let long = "x".repeat(300);
+    let mut sight = sight(vec![
+        listener(Proto::Tcp, "0.0.0.0:7000", None, &[20]),
+        listener(Proto::Tcp, "0.0.0.0:7001", None, &[30]),
+        listener(Proto::Tcp, "0.0.0.0:7002", None, &[40]),
+    ]);
+    run(&mut sight, &[(20, 1, "-my server"), (30, 1, &long), (40, 1, "--")]);
+    let names: Vec<String> = services(&sight).iter().map(|service| service.name.to_string()).collect();
+    assert_eq!(names, ["my-server".to_owned(), "unknown:7002".to_owned(), "x".repeat(160)]);
 }
 
 #[test]

@@ -25,4 +25,4 @@ pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, U
 pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
 pub use text::{bytes, duration, printable};
 pub use time::{Mono, Now, Span, Wall};
-pub use why::{Stay, Why};
+pub use why::{Stay, Why, passed_over};

@@ -13,6 +13,8 @@ pub struct Service {
     pub origin: Origin,
     /// Doors that the gate can hold.
     pub doors: BTreeSet<Door>,
+    /// Unconnected UDP sockets at ports that the kernel hands out to clients: taken for clients' own, and not held.
+    pub passed_over: BTreeSet<Door>,
     /// Unix sockets it listens on: named, not held.
     pub unix_doors: BTreeSet<UnixDoor>,
     /// Other services that listen on one of the same doors (`SO_REUSEPORT` or inherited sockets):

@@ -72,6 +72,8 @@ pub enum Why {
         service: ServiceName,
         /// Its unix sockets.
         unix: Vec<String>,
+        /// Its UDP sockets at ports for clients.
+        udp: Vec<Door>,
     },
     /// The same door is another service's too.
     SharedDoor {
@@ -165,6 +167,8 @@ pub enum Why {
         service: ServiceName,
         /// How it had been started, if known.
         command: String,
+        /// Who listens at one of its doors instead.
+        instead: Option<(ServiceName, Door)>,
     },
     /// It was started, or should run, and a door does not answer.
     NotAnswering {
@@ -226,12 +230,7 @@ impl fmt::Display for Why {
             Self::Ambiguous { name, fits } => {
                 write!(f, "`{}` fits several services: {}", printable(name), fits.join(", "))
             }
-            Self::NoDoor { service, unix } if unix.is_empty() => {
-                write!(f, "{service} listens on no TCP or UDP port: there is nothing that ebb could hold")
-            }
-            Self::NoDoor { service, unix } => {
-                write!(f, "{service} listens on unix sockets only ({}): ebb cannot hold those", unix.join(", "))
-            }
+            Self::NoDoor { service, unix, udp } => f.write_str(&no_door(service, unix, udp)),
             Self::SharedDoor { service, with } => {
                 write!(f, "{service} shares a door with {with}: the gate shuts it for both")
             }
@@ -251,8 +250,12 @@ impl fmt::Display for Why {
                 write!(f, "the hold of `{requester}` on {service} was released meanwhile")
             }
             Self::UnitFailed { unit, verb, result } => write!(f, "{verb} of {unit}: {}", printable(result)),
-            Self::StartByHand { service, .. } => {
-                write!(f, "{service} was started by hand, so nothing here knows how to start it again")
+            Self::StartByHand { service, instead, .. } => {
+                write!(f, "{service} was started by hand, so nothing here knows how to start it again")?;
+                match instead {
+                    Some((other, door)) => write!(f, "; who listens at {door} now is {other}"),
+                    None => Ok(()),
+                }
             }
             Self::NotAnswering { service, door, met } => {
                 write!(f, "{service} does not answer at {door}: the probe was {met}; the gate stays shut")
@@ -294,6 +297,11 @@ impl Why {
                 Some(format!("did you mean {}? `ebb services` lists them all", alike.join(" or ")))
             }
             Self::Ambiguous { fits, .. } => Some(format!("name one of them, as in `ebb drain {}`", fits.first()?)),
+            Self::NoDoor { service, udp, .. } if !udp.is_empty() => {
+                let ports: std::collections::BTreeSet<u16> = udp.iter().map(|door| door.port).collect();
+                let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                Some(format!("in ebb.toml: [service.\"{service}\"] udp = [{}]", ports.join(", ")))
+            }
             Self::NoDoor { unix, .. } if !unix.is_empty() => Some(
                 "drain what is in front of it instead; or stop its clients, which are all on this server".to_owned(),
             ),
@@ -325,10 +333,10 @@ impl Why {
             Self::BeingStopped { service, .. } => {
                 Some(format!("once it has stopped, `ebb resume {service}` brings it back"))
             }
-            Self::StartByHand { service, command } if command.is_empty() => {
+            Self::StartByHand { service, command, .. } if command.is_empty() => {
                 Some(format!("start it as you did before, then `ebb resume {service}` again"))
             }
-            Self::StartByHand { service, command } => {
+            Self::StartByHand { service, command, .. } => {
                 Some(format!("start it (it was: {}), then `ebb resume {service}` again", printable(command)))
             }
             _ => None,
@@ -336,9 +344,53 @@ impl Why {
     }
 }
 
+fn no_door(service: &ServiceName, unix: &[String], udp: &[Door]) -> String {
+    let paths = unix.join(", ");
+    match (unix.is_empty(), udp.is_empty()) {
+        (true, true) => format!("{service} listens on no TCP or UDP port: there is nothing that ebb could hold"),
+        (false, true) => format!("{service} listens on unix sockets only ({paths}): ebb cannot hold those"),
+        (true, false) => format!("{service} has no door: {}", passed_over(udp.iter())),
+        (false, false) => {
+            format!("{service} has no door that ebb could hold: unix sockets ({paths}); {}", passed_over(udp.iter()))
+        }
+    }
+}
+
+/// Ports named in one line; more are counted.
+const NAMED: usize = 3;
+
+/// That UDP sockets at ports for clients are not held, and what to do if they should be.
+#[must_use]
+pub fn passed_over<'a>(doors: impl ExactSizeIterator<Item = &'a Door>) -> String {
+    let count = doors.len();
+    let mut named: Vec<String> = doors.take(NAMED).map(ToString::to_string).collect();
+    if count > NAMED {
+        named.push(format!("{} more", count - NAMED));
+    }
+    let (verb, it) = if count == 1 { ("is", "it is") } else { ("are", "one of them is") };
+    format!(
+        "{} {verb} in the range of ports for clients: not held; if {it} a door, say so in ebb.toml (udp = [PORT])",
+        named.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn udp_at_ports_for_clients_is_one_line() {
+        let door = |port| Door { proto: crate::Proto::Udp, reach: crate::Reach::Any, port };
+        let many: Vec<Door> = (50_500..50_510).map(door).collect();
+        let one = passed_over(many[..1].iter());
+        assert!(
+            one.starts_with("udp *:50500 is in the range of ports for clients: not held; if it is a door"),
+            "{one}"
+        );
+        assert!(passed_over(many.iter()).starts_with("udp *:50500, udp *:50501, udp *:50502, 7 more are in"));
+        let why = Why::NoDoor { service: ServiceName::new("turn").unwrap(), unix: vec![], udp: vec![door(50_500)] };
+        assert_eq!(why.help().unwrap(), "in ebb.toml: [service.\"turn\"] udp = [50500]");
+    }
 
     #[test]
     fn reasons_name_the_command_that_helps() {

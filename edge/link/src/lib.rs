@@ -176,7 +176,10 @@ impl Reply {
         match &self.0 {
             To::One(frames) => frames.send(frame).await.is_ok(),
             // With nobody watching the work goes on.
-            To::All(frames) => frames.send(frame).is_ok() || true,
+            To::All(frames) => {
+                let _ = frames.send(frame);
+                true
+            }
         }
     }
 
@@ -194,7 +197,10 @@ impl Reply {
     pub fn send_blocking(&self, frame: Frame) -> bool {
         match &self.0 {
             To::One(frames) => frames.blocking_send(frame).is_ok(),
-            To::All(frames) => frames.send(frame).is_ok() || true,
+            To::All(frames) => {
+                let _ = frames.send(frame);
+                true
+            }
         }
     }
 

@@ -9,12 +9,14 @@ mod format;
 pub use copy::copy;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ebb_model::{Event, Hold, Record, Requester, ServiceName, SessionId, Wall};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rustix::fs::Access;
 
 /// Version of the tables; a file of a newer one is refused.
 const SCHEMA: i64 = 1;
@@ -26,6 +28,14 @@ const EVENTS_KEPT: i64 = 100_000;
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// It cannot be seen what is in it.
+    #[error("the holds in {} cannot be read", path.display())]
+    Hidden {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The directory could not be made.
     #[error("failed to make the directory {}", path.display())]
     Directory {
@@ -83,7 +93,9 @@ impl StoreError {
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {
         match self {
-            Self::Directory { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+            Self::Hidden { source, .. } | Self::Directory { source, .. } => {
+                matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+            }
             Self::Open { source, .. } | Self::Statement { source, .. } => matches!(
                 source.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
@@ -102,17 +114,24 @@ impl StoreError {
                 !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
             Self::Directory { .. } => true,
-            Self::Open { .. } | Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => false,
+            Self::Hidden { .. }
+            | Self::Open { .. }
+            | Self::Newer { .. }
+            | Self::Copy { .. }
+            | Self::Corrupt { .. } => false,
         }
     }
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// The open store.
+/// The store. It comes into being with the first thing that is written to it: who only looks changes nothing.
 #[derive(Debug)]
 pub struct Store {
     db: Connection,
+    dir: PathBuf,
+    /// There is no file yet: `db` is an empty one in memory.
+    absent: bool,
     writable: bool,
 }
 
@@ -124,32 +143,36 @@ fn failed(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
 }
 
 impl Store {
-    /// Opens `dir/ebb.db`, making both if they are missing and we may; else for reading only.
-    /// A store that does not exist and that the caller may not make is an empty one for reading.
+    /// Opens `dir/ebb.db`, for reading only if we may not write it. A store that does not exist is an empty one.
     ///
     /// # Errors
-    /// The file is there and cannot be opened, or is of a newer version.
+    /// It cannot be read, it cannot be seen whether there is one, or it is of a newer version.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("ebb.db");
-        match Self::open_for_writing(dir, &path) {
-            Err(error) if error.is_not_permitted() || matches!(error, StoreError::Open { .. }) => {
-                if path.exists() {
-                    Self::open_for_reading(&path)
-                } else {
-                    Self::empty(error)
-                }
-            }
-            other => other,
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::empty(dir),
+            Err(source) => return Err(StoreError::Hidden { path, source }),
+            Ok(_) => {}
+        }
+        let may = |path: &Path, access| rustix::fs::access(path, access);
+        if let Err(error) = may(&path, Access::READ_OK) {
+            return Err(StoreError::Hidden { path, source: error.into() });
+        }
+        // Beside the file a journal is written.
+        let writable = may(&path, Access::WRITE_OK).is_ok() && may(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let opened = if writable { Self::open_for_writing(dir, &path) } else { Self::open_for_reading(dir, &path) };
+        match opened {
+            Err(error) if writable && error.is_not_permitted() => Self::open_for_reading(dir, &path),
+            opened => opened,
         }
     }
 
     fn open_for_writing(dir: &Path, path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         let db = Connection::open(path).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(open)?;
-        let mut store = Self { db, writable: true };
+        let mut store = Self { db, dir: dir.to_owned(), absent: false, writable: true };
         store.prepare(path)?;
         // Everybody may read who holds what; only the owner may change it.
         let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
@@ -161,21 +184,59 @@ impl Store {
     /// # Errors
     /// It is not there, cannot be opened, or is of a newer version.
     pub fn open_to_read(dir: &Path) -> Result<Self> {
-        Self::open_for_reading(&dir.join("ebb.db"))
+        Self::open_for_reading(dir, &dir.join("ebb.db"))
     }
 
-    fn open_for_reading(path: &Path) -> Result<Self> {
+    fn open_for_reading(dir: &Path, path: &Path) -> Result<Self> {
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
         check_version(version(&db, path)?, path)?;
-        Ok(Self { db, writable: false })
+        Ok(Self { db, dir: dir.to_owned(), absent: false, writable: false })
     }
 
-    fn empty(why: StoreError) -> Result<Self> {
-        let db = Connection::open_in_memory().map_err(|_| why)?;
+    fn empty(dir: &Path) -> Result<Self> {
+        let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
         db.execute_batch(TABLES).map_err(failed("make an empty store"))?;
-        Ok(Self { db, writable: false })
+        Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
+    }
+
+    /// Makes directory and file, unless they are there.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn make(&mut self) -> Result<()> {
+        if !self.absent {
+            return Ok(());
+        }
+        let dir = self.dir.clone();
+        std::fs::create_dir_all(&dir).map_err(|source| StoreError::Directory { path: dir.clone(), source })?;
+        *self = Self::open_for_writing(&dir, &dir.join("ebb.db"))?;
+        Ok(())
+    }
+
+    /// Opens what another process has made since.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn catch_up(&mut self) -> Result<()> {
+        if self.is_behind() {
+            *self = Self::open(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        self.absent && self.dir.join("ebb.db").exists()
+    }
+
+    /// That there is no file is no answer any more once another process has made one.
+    fn check_whole(&self) -> Result<()> {
+        if self.is_behind() {
+            let source = std::io::Error::other("another process has made them just now");
+            return Err(StoreError::Hidden { path: self.dir.clone(), source });
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, path: &Path) -> Result<()> {
@@ -191,7 +252,7 @@ impl Store {
         txn.commit().map_err(failed(what))
     }
 
-    /// Whether holds can be changed; if not, the store is only read.
+    /// Whether holds can be changed, also where there is no file yet; if not, the store is only read.
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         self.writable
@@ -203,6 +264,7 @@ impl Store {
     /// The file cannot be read, or a row makes no sense.
     pub fn holds(&self) -> Result<Vec<Hold>> {
         let what = "read the holds";
+        self.check_whole()?;
         let mut statement = self
             .db
             .prepare("SELECT service, requester, record FROM holds ORDER BY service, requester")
@@ -227,6 +289,7 @@ impl Store {
     /// The file cannot be read, or a row makes no sense.
     pub fn records(&self) -> Result<Vec<Record>> {
         let what = "read the records";
+        self.check_whole()?;
         let mut statement =
             self.db.prepare("SELECT service, record FROM records ORDER BY service").map_err(failed(what))?;
         let rows = statement
@@ -249,6 +312,7 @@ impl Store {
     /// The file cannot be written; then nothing has changed.
     pub fn place(&mut self, hold: &Hold, record: &Record) -> Result<()> {
         let what = "write a hold";
+        self.make()?;
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         txn.execute(
             "INSERT OR REPLACE INTO holds (service, requester, record) VALUES (?1, ?2, ?3)",
@@ -267,6 +331,9 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub fn remember(&mut self, record: &Record) -> Result<()> {
+        if self.absent {
+            return Ok(());
+        }
         self.db
             .execute(
                 "INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 \
@@ -286,6 +353,9 @@ impl Store {
     /// The file cannot be written; then nothing has changed.
     pub fn release(&mut self, service: &ServiceName, requester: &Requester) -> Result<bool> {
         let what = "remove a hold";
+        if self.absent {
+            return Ok(false);
+        }
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         let removed = txn
             .execute(
@@ -307,7 +377,7 @@ impl Store {
 
     /// Best effort: the store is the truth, the copy is for a boot at which it cannot be read.
     fn write_copy(&self) {
-        let Some(dir) = self.db.path().and_then(|path| Path::new(path).parent()) else { return };
+        let dir = &self.dir;
         let rows = || -> rusqlite::Result<copy::Copy> {
             let mut holds =
                 self.db.prepare("SELECT service, requester, record FROM holds ORDER BY service, requester")?;
@@ -329,6 +399,9 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub fn keep_baseline(&mut self, service: &ServiceName, sessions: &BTreeSet<SessionId>) -> Result<()> {
+        if self.absent {
+            return Ok(());
+        }
         let blob: Vec<u8> = sessions.iter().flat_map(|id| id.0.to_le_bytes()).collect();
         self.db
             .execute(
@@ -362,6 +435,7 @@ impl Store {
     /// The file cannot be written.
     pub fn append(&mut self, event: &Event) -> Result<u64> {
         let what = "write an event";
+        self.make()?;
         self.db
             .execute(
                 "INSERT INTO events (at_ms, number, service, text, fields) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -456,6 +530,13 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
+
+/// Whether a file could be made there: that what is there of the path may be written to.
+fn may_make(dir: &Path) -> bool {
+    let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    let there = dir.ancestors().map(here).find(|path| path.exists());
+    there.is_some_and(|there| rustix::fs::access(&there, Access::WRITE_OK | Access::EXEC_OK).is_ok())
+}
 
 fn version(db: &Connection, path: &Path) -> Result<i64> {
     let open = |source| StoreError::Open { path: path.to_owned(), source };

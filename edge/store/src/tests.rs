@@ -124,15 +124,45 @@ fn history_is_read_back_in_order_and_by_service() {
 #[test]
 fn a_store_of_a_newer_ebb_is_refused_and_left_alone() {
     let dir = Dir::new("newer");
-    drop(Store::open(&dir.0).unwrap());
+    Store::open(&dir.0).unwrap().make().unwrap();
     let db = Connection::open(dir.0.join("ebb.db")).unwrap();
     db.pragma_update(None, "user_version", SCHEMA + 1).unwrap();
     assert!(matches!(Store::open(&dir.0), Err(StoreError::Newer { .. })));
 }
 
 #[test]
+fn who_only_looks_makes_nothing() {
+    let dir = Dir::new("look");
+    let mut looks = Store::open(&dir.0).unwrap();
+    assert_eq!((looks.holds().unwrap().len(), looks.records().unwrap().len()), (0, 0));
+    assert!(looks.is_writable());
+    looks.remember(&record()).unwrap();
+    looks.keep_baseline(&name("nginx"), &[SessionId(1)].into()).unwrap();
+    assert!(!looks.release(&name("nginx"), &Requester::operator()).unwrap());
+    looks.catch_up().unwrap();
+    assert!(!dir.0.exists(), "nothing was there to be written");
+    // What another one writes is seen.
+    Store::open(&dir.0).unwrap().place(&hold("operator"), &record()).unwrap();
+    assert!(looks.holds().is_err(), "not as if there were none");
+    looks.catch_up().unwrap();
+    assert_eq!(looks.holds().unwrap().len(), 1);
+    assert!(looks.release(&name("nginx"), &Requester::operator()).unwrap());
+}
+
+#[test]
+fn two_that_make_it_make_one() {
+    let dir = Dir::new("two");
+    let (mut one, mut two) = (Store::open(&dir.0).unwrap(), Store::open(&dir.0).unwrap());
+    one.place(&hold("operator"), &record()).unwrap();
+    two.place(&hold("deploy"), &record()).unwrap();
+    assert_eq!((one.holds().unwrap().len(), two.holds().unwrap().len()), (2, 2));
+}
+
+#[test]
 fn a_place_where_no_store_can_be_is_an_error_not_an_empty_store() {
-    assert!(matches!(Store::open(Path::new("/proc/no-such-place")), Err(StoreError::Directory { .. })));
+    let mut store = Store::open(Path::new("/proc/no-such-place")).unwrap();
+    assert!(matches!(store.place(&hold("operator"), &record()), Err(StoreError::Directory { .. })));
+    assert!(matches!(Store::open(Path::new("/proc/self/status/ebb")), Err(StoreError::Hidden { .. })));
 }
 
 #[test]

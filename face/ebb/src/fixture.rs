@@ -19,7 +19,14 @@ pub fn plain(text: &str) -> String {
 }
 
 pub fn door() -> Door {
-    Door { proto: "tcp".to_owned(), address: "0.0.0.0".to_owned(), port: 80, holdable: true, refused: None }
+    Door {
+        proto: "tcp".to_owned(),
+        address: "0.0.0.0".to_owned(),
+        port: 80,
+        holdable: true,
+        refused: None,
+        gate: Gate::Open,
+    }
 }
 
 pub fn hold() -> Hold {

@@ -127,6 +127,11 @@ impl Daemon {
         let _: Served = self.part.ask(&format!("open {orders}"));
     }
 
+    /// Closes the listening sockets at this address; its clients stay.
+    pub fn close(&mut self, at: SocketAddr) {
+        let _: Served = self.part.ask(&format!("close {at}"));
+    }
+
     /// The process.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -66,8 +66,24 @@ impl Ebb {
     #[must_use]
     pub fn watch(&self, words: &[&str]) -> Watched {
         let mut command = Command::new(&self.program);
+        command.stdin(Stdio::null());
+        self.start(command, words)
+    }
+
+    /// Runs it to its end as an ordinary user.
+    #[must_use]
+    pub fn run_as_nobody(&self, words: &[&str]) -> Answer {
+        let mut command = Command::new("setpriv");
+        // By an open descriptor, for the path to the binary may be closed to others.
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/proc/self/fd/0"]);
+        command.stdin(must("open ebb", std::fs::File::open(&self.program)));
+        self.start(command, words).wait(SHORT)
+    }
+
+    fn start(&self, mut command: Command, words: &[&str]) -> Watched {
         command.args(words).arg("--json").arg("--state-dir").arg(&self.state_dir);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("--config").arg(self.config());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.ns.command(die_with_parent(&mut command));
         let mut child = must("start ebb", command.spawn());
         let (said, lines) = channel();
@@ -89,6 +105,33 @@ impl Ebb {
         Watched { words: words.join(" "), child, lines, frames: Vec::new(), stderr }
     }
 
+    /// What it keeps on disk.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        let entries = must("look into its directory", std::fs::read_dir(&self.state_dir));
+        let mut names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Lets others look into its directory, or not.
+    pub fn let_others_look(&self, may: bool) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(if may { 0o755 } else { 0o700 });
+        must("set its directory's mode", std::fs::set_permissions(&self.state_dir, mode));
+    }
+
+    /// Writes its configuration.
+    pub fn configure(&self, text: &str) {
+        must("write a configuration", std::fs::write(self.config(), text));
+    }
+
+    /// Beside its directory, which may be closed to others.
+    fn config(&self) -> PathBuf {
+        self.state_dir.with_extension("toml")
+    }
+
     /// The only `status` frame of a service.
     #[must_use]
     pub fn status(&self, service: &str) -> Value {
@@ -100,6 +143,7 @@ impl Ebb {
 impl Drop for Ebb {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.state_dir);
+        let _ = std::fs::remove_file(self.config());
     }
 }
 

@@ -34,7 +34,7 @@ const fn acts(request: &Request) -> bool {
 }
 
 async fn is_operator(operators: &[String], peer: &Peer) -> bool {
-    if operators.iter().any(|name| *name == peer.name) {
+    if operators.contains(&peer.name) {
         return true;
     }
     if operators.iter().all(|name| !name.starts_with('@')) {

@@ -12,6 +12,7 @@
 //! [service.chat]
 //! executables = ["chatd"]
 //! quic = [4433]
+//! udp = [50500]             # a door, although the kernel hands out such ports to clients
 //! ```
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ struct ServiceTable {
     executables: Vec<String>,
     #[serde(default)]
     quic: Vec<u16>,
+    #[serde(default)]
+    udp: Vec<u16>,
 }
 
 /// What the file says.
@@ -105,8 +108,10 @@ fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         if let Err(error) = ebb_model::ServiceName::new(name.clone()) {
             faults.push(at(offset, &error.to_string()));
         }
-        if table.units.is_empty() && table.executables.is_empty() && table.quic.is_empty() {
-            faults.push(at(offset, &format!("service `{name}` names neither units nor executables")));
+        if [table.units.is_empty(), table.executables.is_empty(), table.quic.is_empty(), table.udp.is_empty()]
+            == [true; 4]
+        {
+            faults.push(at(offset, &format!("service `{name}` names neither units nor executables nor ports")));
         }
         for unit in table.units.iter().chain(&table.executables) {
             let plain = unit.strip_suffix(".service").unwrap_or(unit).to_owned();
@@ -114,7 +119,8 @@ fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
                 faults.push(at(offset, &format!("`{unit}` is in service `{other}` already")));
             }
         }
-        groups.push(Group { name, units: table.units, executables: table.executables, quic: table.quic });
+        let ServiceTable { units, executables, quic, udp } = table;
+        groups.push(Group { name, units, executables, quic, udp });
     }
     let systemd = written.systemd.unwrap_or(true);
     if faults.is_empty() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ebb_decide::services::{self as found, Listener, Process, Sight, Unit};
 use ebb_kernel::{cgroup, diag, process};
-use ebb_model::{Hold, Origin, Proto, Record, Service, ServiceName, StartType, UnitSight, Up, Why};
+use ebb_model::{Origin, Proto, Record, Service, ServiceName, Up, Why};
 use ebb_systemd::{ActiveState, Systemd, UnitKind, UnitName};
 
 use crate::behind;
@@ -15,30 +15,55 @@ use crate::world::{World, chain, unread};
 /// Processes of a unit that are asked for their unix sockets.
 const ELDEST: usize = 8;
 
+/// The server as it is now.
+pub(crate) struct Around {
+    /// All services, with those that are held but not found any more.
+    pub(crate) services: Vec<Service>,
+    /// Programs without a door, which are told so when they are named.
+    clients: Vec<Service>,
+    /// We may not see whose some of the listening sockets are.
+    blind: bool,
+}
+
 /// All services of the server as they are now, with those that are held but not found any more.
 pub(crate) async fn services(world: &World) -> Result<Vec<Service>, Why> {
-    let mut sight = sight_of_kernel(world).await?;
+    Ok(around(world).await?.services)
+}
+
+/// The same, and what must be known to say of a name that it means nobody.
+pub(crate) async fn around(world: &World) -> Result<Around, Why> {
+    let (mut sight, blind) = sight_of_kernel(world).await?;
     add_units(world, &mut sight).await;
-    let mut services = found::services(&sight);
-    let (holds, records) = {
+    add_held(world, &mut sight)?;
+    let found::Found { services, clients } = found::find(&sight);
+    Ok(Around { services, clients, blind })
+}
+
+/// What is remembered of the held services, and which of their processes live.
+fn add_held(world: &World, sight: &mut Sight) -> Result<(), Why> {
+    let (holds, mut records) = {
         let store = world.store();
         (store.holds().map_err(|error| unread(&error))?, store.records().map_err(|error| unread(&error))?)
     };
-    keep_names(&mut services, &holds, &records);
-    add_held(&mut services, &holds, &records, &sight);
-    Ok(services)
+    records.retain(|record: &Record| holds.iter().any(|hold| hold.service == record.service));
+    let trees = records.iter().flat_map(|record| &record.trees).map(|tree| (tree.root, tree.started_ticks));
+    sight.alive = trees.filter(|(root, started)| is_alive(*root, *started)).collect();
+    sight.held = records;
+    Ok(())
 }
 
-async fn sight_of_kernel(world: &World) -> Result<Sight, Why> {
+/// With whether some sockets' owners were hidden from us.
+async fn sight_of_kernel(world: &World) -> Result<(Sight, bool), Why> {
     let by_unit = world.systemd.is_some();
     let groups = world.groups.clone();
     let sight = tokio::task::spawn_blocking(move || kernel_sight(by_unit)).await;
-    let mut sight = sight.map_err(|error| Why::Unread { what: "this server".into(), cause: error.to_string() })??;
+    let seen = sight.map_err(|error| Why::Unread { what: "this server".into(), cause: error.to_string() })?;
+    let (mut sight, blind) = seen?;
     sight.groups = groups;
-    Ok(sight)
+    Ok((sight, blind))
 }
 
-fn kernel_sight(by_unit: bool) -> Result<Sight, Why> {
+fn kernel_sight(by_unit: bool) -> Result<(Sight, bool), Why> {
     let rows = diag::listeners()
         .map_err(|error| Why::Unread { what: "the listening sockets".into(), cause: chain(&error) })?;
     // Without a cgroup2 mount there are no units to find by it: process trees are.
@@ -48,11 +73,11 @@ fn kernel_sight(by_unit: bool) -> Result<Sight, Why> {
     let there = there.iter().map(|(at, row)| (row.inode, listener(row, *at, true, cgroups.as_ref())));
     let mut listeners: Vec<(u32, Listener)> = here.chain(there).collect();
     let mut sight = Sight { ephemeral: ephemeral_ports(), ..Sight::default() };
-    find_pids(&mut listeners, cgroups.as_ref());
+    let blind = find_pids(&mut listeners, cgroups.as_ref());
     add_processes(&mut sight, &listeners);
     add_unix(&mut sight, &listeners, cgroups.as_ref());
     sight.listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
-    Ok(sight)
+    Ok((sight, blind))
 }
 
 /// `forward`: it is in a container, where `local` leads to it.
@@ -70,8 +95,8 @@ fn listener(row: &diag::Row, local: SocketAddr, forward: bool, cgroups: Option<&
 }
 
 /// The processes behind each socket: from descriptors where no unit tells, and one of the unit's where
-/// one does, for the name of its executable.
-fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) {
+/// one does, for the name of its executable. True if a socket has no owner that we may see, and some are hidden.
+fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) -> bool {
     let loose = |listener: &Listener| {
         listener.unit.as_deref().is_none_or(|unit| !(unit.ends_with(".service") || unit.ends_with(".socket")))
     };
@@ -97,6 +122,7 @@ fn find_pids(listeners: &mut [(u32, Listener)], cgroups: Option<&cgroup::Map>) {
         });
         listener.pids.clone_from(pids);
     }
+    !owners.hidden.is_empty() && wanted.iter().any(|inode| !owners.holders.contains_key(inode))
 }
 
 /// The unix sockets on which services with other doors listen too. They are looked for in the eldest
@@ -219,86 +245,6 @@ pub(crate) fn up(active: &ActiveState) -> Up {
     }
 }
 
-/// The name of a service started by hand depends on what else runs of its executable. One that is held keeps
-/// the name under which it is.
-fn keep_names(services: &mut [Service], holds: &[Hold], records: &[Record]) {
-    for record in records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)) {
-        if services.iter().any(|service| service.name == record.service) {
-            continue;
-        }
-        let Some(service) = services.iter_mut().find(|service| is_of(service, record)) else { continue };
-        let found = std::mem::replace(&mut service.name, record.service.clone());
-        for other in services.iter_mut() {
-            if other.shared_with.remove(&found) {
-                other.shared_with.insert(record.service.clone());
-            }
-        }
-    }
-}
-
-/// Whether these are the processes that a record tells of, or, where those have ended, ones of the same executable
-/// at one of its doors.
-fn is_of(service: &Service, record: &Record) -> bool {
-    let Origin::Trees(trees) = &service.origin else { return false };
-    trees.iter().any(|tree| {
-        record.trees.iter().any(|known| {
-            let same = (tree.root, tree.started_ticks) == (known.root, known.started_ticks);
-            let again = tree.executable == known.executable && !is_alive(known.root, known.started_ticks);
-            same || (again && !service.doors.is_disjoint(&record.doors))
-        })
-    })
-}
-
-/// Services that are held and have no listening socket any more: known from what we remember of them.
-fn add_held(services: &mut Vec<Service>, holds: &[Hold], records: &[Record], sight: &Sight) {
-    for record in records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)) {
-        // Without root the owner of a socket is not seen; that of a door which is held is known all the same.
-        let unowned = |service: &Service| matches!(&service.origin, Origin::Trees(trees) if trees.is_empty());
-        services.retain(|service| !(unowned(service) && service.doors.is_subset(&record.doors)));
-        if let Some(service) = services.iter_mut().find(|service| service.name == record.service) {
-            service.doors.extend(&record.doors);
-            continue;
-        }
-        let units: Vec<UnitSight> = record
-            .units
-            .iter()
-            .map(|name| UnitSight { name: name.clone(), up: sight.units.get(name).map_or(Up::Stopped, |unit| unit.up) })
-            .collect();
-        let start = record.units.iter().find_map(|name| sight.units.get(name)?.file_state.clone());
-        services.push(Service {
-            name: record.service.clone(),
-            doors: record.doors.clone(),
-            unix_doors: BTreeSet::new(),
-            shared_with: BTreeSet::new(),
-            cgroups: BTreeSet::new(),
-            up: if units.is_empty() {
-                tree_up(record)
-            } else {
-                units.iter().map(|unit| unit.up).min().unwrap_or(Up::Stopped)
-            },
-            start: start.map_or(if units.is_empty() { StartType::ByHand } else { StartType::Unknown }, StartType::Unit),
-            // As of one that runs: `postgresql` for its lone instance.
-            aliases: units
-                .iter()
-                .filter_map(|unit| unit.name.split_once('@'))
-                .map(|(base, _)| base.to_owned())
-                .collect(),
-            origin: if units.is_empty() {
-                Origin::Trees(record.trees.clone())
-            } else {
-                Origin::Units { units, sockets: record.sockets.clone() }
-            },
-        });
-    }
-    services.sort_by(|a, b| a.name.cmp(&b.name));
-}
-
-/// Whether a process of those trees still lives.
-fn tree_up(record: &Record) -> Up {
-    let lives = record.trees.iter().any(|tree| is_alive(tree.root, tree.started_ticks));
-    if lives { Up::Running } else { Up::Stopped }
-}
-
 /// Whether this very process still runs.
 pub(crate) fn is_alive(pid: u32, started_ticks: u64) -> bool {
     matches!(
@@ -315,38 +261,68 @@ pub(crate) fn units_of(service: &Service) -> Vec<String> {
     }
 }
 
-/// The one service that was typed.
-pub(crate) fn one<'a>(typed: &str, services: &'a [Service]) -> Result<&'a Service, Why> {
+impl Around {
+    /// The one service that was typed.
+    pub(crate) fn one(&self, typed: &str) -> Result<&Service, Why> {
+        let found = pick(typed, &self.services);
+        match found {
+            Err(Why::NoSuchService { .. }) => {}
+            found => return found,
+        }
+        // Nobody is guessed at who is not seen: a name that looks alike may be another's altogether.
+        if self.blind {
+            return Err(unseen(typed));
+        }
+        pick(typed, &self.clients).map_or(found, |client| Err(no_door(client)))
+    }
+
+    /// Those that a request means. Each name that means none, or several, is a reason of its own.
+    pub(crate) fn which(
+        &self,
+        which: &ebb_wire::v1::Which,
+        all: impl Fn(&Service) -> bool,
+    ) -> (Vec<&Service>, Vec<(String, Why)>) {
+        let mut refused = Vec::new();
+        let mut resolve = |names: &[String]| -> BTreeSet<ServiceName> {
+            let mut resolved = BTreeSet::new();
+            for typed in names {
+                match self.one(typed) {
+                    Ok(service) => drop(resolved.insert(service.name.clone())),
+                    Err(why) => refused.push((typed.clone(), why)),
+                }
+            }
+            resolved
+        };
+        let (named, not) = (resolve(&which.services), resolve(&which.not));
+        let chosen = self
+            .services
+            .iter()
+            .filter(|service| named.contains(&service.name) || (which.all && all(service)))
+            .filter(|service| !not.contains(&service.name))
+            .collect();
+        (chosen, refused)
+    }
+}
+
+fn pick<'a>(typed: &str, services: &'a [Service]) -> Result<&'a Service, Why> {
     let none = BTreeSet::new();
     let known = ebb_decide::resolve::known(services, &none);
     let name = ebb_decide::resolve::one(typed, &known)?.clone();
     services.iter().find(|service| service.name == name).ok_or(Why::NoSuchService { name: typed.into(), alike: vec![] })
 }
 
-/// Those that a request means. Each name that means none, or several, is a reason of its own.
-pub(crate) fn which<'a>(
-    which: &ebb_wire::v1::Which,
-    services: &'a [Service],
-    all: impl Fn(&Service) -> bool,
-) -> (Vec<&'a Service>, Vec<(String, Why)>) {
-    let mut refused = Vec::new();
-    let mut resolve = |names: &[String]| -> BTreeSet<ServiceName> {
-        let mut resolved = BTreeSet::new();
-        for typed in names {
-            match one(typed, services) {
-                Ok(service) => drop(resolved.insert(service.name.clone())),
-                Err(why) => refused.push((typed.clone(), why)),
-            }
-        }
-        resolved
-    };
-    let (named, not) = (resolve(&which.services), resolve(&which.not));
-    let chosen = services
-        .iter()
-        .filter(|service| named.contains(&service.name) || (which.all && all(service)))
-        .filter(|service| !not.contains(&service.name))
-        .collect();
-    (chosen, refused)
+fn unseen(typed: &str) -> Why {
+    let typed = ebb_model::printable(typed);
+    Why::NotPermitted { what: format!("see whose each listening socket is, and `{typed}` is none that can be seen") }
+}
+
+/// There is nothing to hold, and what there is.
+pub(crate) fn no_door(service: &Service) -> Why {
+    Why::NoDoor {
+        service: service.name.clone(),
+        unix: service.unix_doors.iter().map(|door| door.path.clone()).collect(),
+        udp: service.passed_over.iter().copied().collect(),
+    }
 }
 
 /// Paths of the unix sockets on which the processes of a cgroup listen.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use ebb_decide::ledger::Seen;
 use ebb_decide::stay::{Socket, stay};
 use ebb_kernel::{diag, process};
-use ebb_model::{Age, Cidr, Door, Proto, Service, ServiceName, Session, SessionId, SessionState, Span, Why};
+use ebb_model::{Age, Cidr, Door, Proto, Service, ServiceName, Session, SessionId, SessionState, Span, Up, Why};
 
 use crate::world::chain;
 use crate::{behind, convert};
@@ -25,6 +25,7 @@ struct Entry {
     name: ServiceName,
     cgroups: BTreeSet<u64>,
     except: Vec<Cidr>,
+    runs: bool,
 }
 
 impl Book {
@@ -37,6 +38,7 @@ impl Book {
                 name: service.name.clone(),
                 cgroups: service.cgroups.clone(),
                 except: Vec::new(),
+                runs: matches!(service.up, Up::Running | Up::Changing),
             });
             for door in &service.doors {
                 book.by_port.entry(door.port).or_default().push((*door, index));
@@ -65,12 +67,12 @@ impl Book {
     }
 
     /// Whose a connection at `local` is that came in by one of the doors for which `by` is true. Where several services
-    /// share one door, its cgroup decides; where that does not tell, it may be any one's, and counts for each: none of
-    /// them is drained before it has gone.
+    /// share one door, its cgroup decides; where that does not tell, it may be any one's that runs, and counts for each:
+    /// none of them is drained before it has gone.
     fn whose(&self, local: SocketAddr, cgroup: Option<u64>, by: impl Fn(&Door) -> bool) -> impl Iterator<Item = usize> {
         let score = move |(door, index): &(Door, usize)| {
             let own = cgroup.is_some_and(|id| self.services[*index].cgroups.contains(&id));
-            by(door).then(|| door.fit(local)).flatten().map(|fit| (fit, own))
+            by(door).then(|| door.fit(local)).flatten().map(|fit| (fit, own, self.services[*index].runs))
         };
         let doors = self.by_port.get(&local.port()).map_or(&[][..], Vec::as_slice);
         let best = doors.iter().filter_map(&score).max();

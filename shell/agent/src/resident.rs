@@ -45,6 +45,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
             source: std::io::Error::from(std::io::ErrorKind::PermissionDenied).into(),
         });
     }
+    world.store().make()?;
     let only = only_one(&world)?;
     if let Err(why) = crate::lockout::converge(&world, None).await {
         world.complain(&format!("held units cannot be kept from starting: {why}"));

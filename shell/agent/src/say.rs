@@ -1,6 +1,8 @@
 //! From the model to the wire.
 
-use ebb_model::{Age, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report, Session, Span, Wall, Why};
+use ebb_model::{
+    Age, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report, Service, Session, Span, Wall, Why,
+};
 use ebb_wire::v1;
 use jiff::Timestamp;
 
@@ -32,14 +34,14 @@ pub(crate) fn event(sequence: u64, event: &Event) -> v1::Event {
     }
 }
 
-pub(crate) fn door(door: &Door, refused: Option<u64>) -> v1::Door {
+pub(crate) fn door(door: &Door, refused: Option<u64>, gate: v1::Gate) -> v1::Door {
     let address = match door.reach {
         Reach::Any4 => "0.0.0.0".to_owned(),
         Reach::Any6 => "::".to_owned(),
         Reach::Any => "*".to_owned(),
         Reach::Addr(ip) | Reach::Forward(ip) => ip.to_string(),
     };
-    v1::Door { proto: door.proto.as_str().to_owned(), address, port: door.port, holdable: true, refused }
+    v1::Door { proto: door.proto.as_str().to_owned(), address, port: door.port, holdable: true, refused, gate }
 }
 
 pub(crate) fn hold(hold: &Hold) -> v1::Hold {
@@ -160,6 +162,11 @@ pub(crate) fn usage(why: impl Into<String>) -> v1::Frame {
 
 pub(crate) fn note(service: Option<&str>, warning: bool, text: impl Into<String>) -> v1::Frame {
     v1::Frame::Note(v1::Note { service: service.map(str::to_owned), warning, text: text.into() })
+}
+
+/// What to know of a service's UDP sockets that are taken for clients': one line, however many there are.
+pub(crate) fn passed_over(service: &Service) -> Option<String> {
+    (!service.passed_over.is_empty()).then(|| ebb_model::passed_over(service.passed_over.iter()))
 }
 
 pub(crate) fn seconds(span: Option<Span>) -> Option<f64> {

@@ -69,7 +69,10 @@ impl World {
     /// The store, for one short use; never across an await.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         // A panic in a holder cannot leave SQLite half-written: transactions roll back.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        // If it cannot be opened now, reading it says so.
+        let _ = store.catch_up();
+        store
     }
 
     /// Services that are being started again.
@@ -102,6 +105,7 @@ impl World {
             }
             _ => Why::Unread { what: path.display().to_string(), cause: cause.to_string() },
         };
+        self.store().make().map_err(|error| unread(&error))?;
         let file = File::create(&path).map_err(failed)?;
         file.lock().map_err(failed)?;
         Ok(file)

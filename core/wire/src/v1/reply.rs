@@ -154,6 +154,8 @@ pub struct Door {
     pub holdable: bool,
     /// Connection attempts refused here since the gate was shut.
     pub refused: Option<u64>,
+    /// Whether the gate is shut here.
+    pub gate: Gate,
 }
 
 /// One service.
@@ -433,13 +435,13 @@ pub struct Status {
     pub next: Vec<String>,
 }
 
-/// The gate in the kernel against what the holds ask for.
+/// The gate in the kernel against what the holds ask for: at all doors of a service, or at one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// Shut, every door.
+    /// Shut.
     Shut,
-    /// Open, as it should be.
+    /// Open, as it should be; also where there is none, as at a unix socket, and while UDP flows are learnt.
     Open,
     /// It should be shut and is not, or not whole.
     Missing,

@@ -1,7 +1,7 @@
 //! `ebb services --doors`: a line for each door.
 
 use ebb_model::printable;
-use ebb_wire::v1::{Frame, Service};
+use ebb_wire::v1::{Frame, Gate, Service};
 
 use super::table::{Cell, Column, table};
 use super::words::door;
@@ -41,10 +41,12 @@ fn by_door(services: &[Service], view: &View) -> String {
         let pids: Vec<String> = service.pids.iter().map(|pid| format!("pid {pid}")).collect();
         let made_of = if service.units.is_empty() { pids.join(", ") } else { printable(&service.units.join(", ")) };
         for one in &service.doors {
-            let gate = match (one.holdable, one.refused) {
+            let gate = match (one.holdable, one.gate) {
                 (false, _) => "cannot hold",
-                (true, Some(_)) => "shut",
-                (true, None) => "open",
+                (true, Gate::Shut) => "shut",
+                (true, Gate::Open) => "open",
+                (true, Gate::Missing) => "missing",
+                (true, Gate::Unknown) => "unknown",
             };
             rows.push(vec![
                 printable(&service.name).into(),
@@ -56,4 +58,20 @@ fn by_door(services: &[Service], view: &View) -> String {
         }
     }
     table(&COLUMNS, &rows, 0, view.width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_gate_that_could_not_be_read_is_not_open() {
+        let doors = [(Gate::Shut, Some(3)), (Gate::Open, None), (Gate::Missing, None), (Gate::Unknown, None)];
+        let doors = doors.map(|(gate, refused)| ebb_wire::v1::Door { gate, refused, ..fixture::door() });
+        let service = Service { doors: doors.into(), ..fixture::service() };
+        let text = fixture::plain(&by_door(&[service], &fixture::view()));
+        let gates: Vec<_> = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3)).collect();
+        assert_eq!(gates, ["shut", "open", "missing", "unknown"], "{text}");
+    }
 }

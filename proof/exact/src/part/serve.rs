@@ -194,6 +194,16 @@ impl Server {
         if let Some(order) = line.strip_prefix("open ") {
             self.open(&must("understand an order", serde_json::from_str(order)));
         }
+        if let Some(at) = line.strip_prefix("close ").and_then(|at| at.parse::<std::net::SocketAddr>().ok()) {
+            let is_there = |socket: &OwnedFd| {
+                rustix::net::getsockname(socket).and_then(std::net::SocketAddr::try_from).is_ok_and(|there| there == at)
+            };
+            for source in &mut self.sources {
+                if matches!(source, Some(Source::Tcp(socket) | Source::Udp(socket)) if is_there(socket)) {
+                    *source = None;
+                }
+            }
+        }
         if line == "accept" && !self.accepts {
             self.accepts = true;
             for source in self.sources.iter().flatten() {

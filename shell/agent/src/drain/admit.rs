@@ -10,7 +10,8 @@ use ebb_wire::v1::Which;
 
 use super::tracked::{Refused, Tracked};
 use crate::look;
-use crate::verbs::hold::{Checked, merge, no_door, record};
+use crate::look::no_door;
+use crate::verbs::hold::{Checked, merge, record};
 use crate::verbs::services::Known;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
@@ -210,6 +211,7 @@ pub(crate) fn warnings(service: &Service, which: &Which) -> Vec<String> {
             paths.join(", ")
         ));
     }
+    warnings.extend(crate::say::passed_over(service));
     for door in &service.doors {
         match (door.proto, door.port) {
             (Proto::Udp, 53) => warnings.push(format!(
@@ -235,13 +237,13 @@ fn is_named(which: &Which, name: &ServiceName) -> bool {
 /// then that is the reason.
 pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]) {
     for (typed, why) in refused {
-        if !matches!(why, Why::NoSuchService { .. }) {
+        if !matches!(why, Why::NoSuchService { .. } | Why::NotPermitted { .. }) {
             continue;
         }
         let Some(systemd) = &world.systemd else {
             let unix = look::unix_paths_of_executable(typed);
             if let Some(service) = ServiceName::new(typed.clone()).ok().filter(|_| !unix.is_empty()) {
-                *why = Why::NoDoor { service, unix };
+                *why = Why::NoDoor { service, unix, udp: Vec::new() };
             }
             continue;
         };
@@ -261,6 +263,7 @@ pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]
             continue;
         }
         let Ok(service) = ServiceName::new(typed.clone()) else { continue };
-        *why = Why::NoDoor { service, unix: look::unix_paths_of(unit.control_group.as_deref()) };
+        let unix = look::unix_paths_of(unit.control_group.as_deref());
+        *why = Why::NoDoor { service, unix, udp: Vec::new() };
     }
 }

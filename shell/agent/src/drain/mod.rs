@@ -31,11 +31,12 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         Err(faults) => return usage(reply, &faults).await,
     };
     let spec = spec(&request);
-    let services = look::services(world).await?;
+    let around = look::around(world).await?;
+    let services = &around.services;
     let known = Known::read(world)?;
     // A service without a door cannot be held; asked for by name, it is refused with its reason.
     let drainable = |service: &Service| !service.doors.is_empty();
-    let (chosen, mut refused) = look::which(&request.which, &services, drainable);
+    let (chosen, mut refused) = around.which(&request.which, drainable);
     admit::explain_missing(world, &mut refused).await;
     if refuse_all(reply, &refused).await {
         return Ok(());
@@ -45,7 +46,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         return Ok(());
     }
     if request.dry_run {
-        return plan::tell_all(world, &chosen, &services, &known, &wish, &spec, reply).await;
+        return plan::tell_all(world, &chosen, services, &known, &wish, &spec, reply).await;
     }
     converge::check_support()?;
     if spec.then != Then::Ask && spec.deadline.is_some() {
@@ -54,28 +55,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
     let admission = world.runs.admission.lock().await;
     let (fresh, under_way): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|service| world.runs.of(&service.name).is_none());
-    let names: BTreeSet<&ServiceName> = fresh.iter().map(|service| &service.name).collect();
-    let mut tracked = Vec::new();
-    for service in &fresh {
-        let along =
-            if spec.stop { admit::stopped_along(world, service, &services).await } else { admit::Along::default() };
-        let others: Vec<_> = along.services.iter().filter(|other| !names.contains(other)).cloned().collect();
-        if !others.is_empty() {
-            let why = Why::StopsAlso { service: service.name.clone(), others };
-            reply.send(say::refusal(Some(service.name.as_str()), &why)).await;
-            continue;
-        }
-        for warning in along.warnings(service, &spec) {
-            reply.send(say::note(Some(service.name.as_str()), true, warning)).await;
-        }
-        match admit::admit(world, (service, &services), &known, &wish, &spec, None) {
-            Ok(admit::Admission::Accept(one)) => tracked.push(Tracked { along: along.units, ..*one }),
-            Ok(admit::Admission::AlreadySo(text)) => {
-                reply.send(say::note(Some(service.name.as_str()), false, text)).await;
-            }
-            Err(why) => drop(reply.send(say::refusal(Some(service.name.as_str()), &why)).await),
-        }
-    }
+    let tracked = admit_all(world, (&fresh, services), &known, &wish, &spec, reply).await;
     for one in &tracked {
         for warning in admit::warnings(&one.service, &request.which) {
             reply.send(say::note(Some(one.service.name.as_str()), true, warning)).await;
@@ -105,6 +85,40 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         seat.show(names, reply).await;
     }
     Ok(())
+}
+
+/// Admits those that may begin; why the others may not is said.
+async fn admit_all(
+    world: &World,
+    (fresh, services): (&[&Service], &[Service]),
+    known: &Known,
+    wish: &Checked,
+    spec: &DrainSpec,
+    reply: &Reply,
+) -> Vec<Tracked> {
+    let names: BTreeSet<&ServiceName> = fresh.iter().map(|service| &service.name).collect();
+    let mut tracked = Vec::new();
+    for service in fresh {
+        let along =
+            if spec.stop { admit::stopped_along(world, service, services).await } else { admit::Along::default() };
+        let others: Vec<_> = along.services.iter().filter(|other| !names.contains(other)).cloned().collect();
+        if !others.is_empty() {
+            let why = Why::StopsAlso { service: service.name.clone(), others };
+            reply.send(say::refusal(Some(service.name.as_str()), &why)).await;
+            continue;
+        }
+        for warning in along.warnings(service, spec) {
+            reply.send(say::note(Some(service.name.as_str()), true, warning)).await;
+        }
+        match admit::admit(world, (service, services), known, wish, spec, None) {
+            Ok(admit::Admission::Accept(one)) => tracked.push(Tracked { along: along.units, ..*one }),
+            Ok(admit::Admission::AlreadySo(text)) => {
+                reply.send(say::note(Some(service.name.as_str()), false, text)).await;
+            }
+            Err(why) => drop(reply.send(say::refusal(Some(service.name.as_str()), &why)).await),
+        }
+    }
+    tracked
 }
 
 /// Begins a drain that goes on without viewers.
@@ -168,9 +182,9 @@ pub(crate) async fn watch(world: &Arc<World>, request: &WatchRequest, reply: &Re
             seats.push((run.hub.join(), BTreeSet::from([name.to_string()])));
         }
     } else {
-        let services = look::services(world).await?;
+        let around = look::around(world).await?;
         let which = v1::Which { services: request.services.clone(), ..v1::Which::default() };
-        let (chosen, refused) = look::which(&which, &services, |_| true);
+        let (chosen, refused) = around.which(&which, |_| true);
         if refuse_all(reply, &refused).await {
             return Ok(());
         }

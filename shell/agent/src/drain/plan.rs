@@ -8,8 +8,9 @@ use ebb_systemd::UnitName;
 use ebb_wire::v1::{Frame, Plan, Sort};
 
 use super::admit::warnings;
+use crate::look::no_door;
 use crate::observe::{self, Book};
-use crate::verbs::hold::{Checked, no_door};
+use crate::verbs::hold::Checked;
 use crate::verbs::services::{Known, tell};
 use crate::verbs::sessions::{pids, sort};
 use crate::world::World;

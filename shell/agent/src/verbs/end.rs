@@ -31,13 +31,13 @@ pub(crate) struct Came {
 }
 
 pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
-    let services = look::services(world).await?;
-    let service = look::one(&request.service, &services)?.clone();
+    let around = look::around(world).await?;
+    let service = around.one(&request.service)?.clone();
     let chooser = match Chooser::new(&request.choose) {
         Ok(chooser) => chooser,
         Err(fault) => return usage(reply, &[fault]).await,
     };
-    let book = Book::of(&services);
+    let book = Book::of(&around.services);
     let began = Instant::now();
     let sessions = all_sessions(&book, &service).await?;
     let chosen: Vec<Session> = sessions.into_iter().filter(|session| chooser.fits(session)).collect();

@@ -143,8 +143,8 @@ pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, re
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };
-    let services = look::services(world).await?;
-    let (chosen, refused) = look::which(&request.which, &services, |_| true);
+    let around = look::around(world).await?;
+    let (chosen, refused) = around.which(&request.which, |_| true);
     if refuse_all(reply, &refused).await {
         return Ok(());
     }
@@ -153,7 +153,7 @@ pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, re
     }
     for service in chosen {
         if service.doors.is_empty() {
-            return Err(no_door(service));
+            return Err(look::no_door(service));
         }
         if request.dry_run {
             let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
@@ -161,16 +161,9 @@ pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, re
             reply.send(say::note(Some(service.name.as_str()), false, text)).await;
             continue;
         }
-        place_one(world, service, &services, &wish, reply).await?;
+        place_one(world, service, &around.services, &wish, reply).await?;
     }
     Ok(())
-}
-
-pub(crate) fn no_door(service: &Service) -> Why {
-    Why::NoDoor {
-        service: service.name.clone(),
-        unix: service.unix_doors.iter().map(|door| door.path.clone()).collect(),
-    }
 }
 
 pub(crate) async fn usage(reply: &Reply, faults: &[String]) -> Result<(), Why> {
@@ -230,10 +223,10 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
         Ok(requester) => requester,
         Err(error) => return usage(reply, &[error.to_string()]).await,
     };
-    let services = look::services(world).await?;
+    let around = look::around(world).await?;
     let known = Known::read(world)?;
     let mine = |service: &Service| known.holds_of(&service.name).any(|hold| hold.requester == requester);
-    let (chosen, refused) = look::which(&request.which, &services, mine);
+    let (chosen, refused) = around.which(&request.which, mine);
     if refuse_all(reply, &refused).await {
         return Ok(());
     }
@@ -245,7 +238,7 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
             let text = format!("would release {} from `{requester}`", service.name);
             reply.send(say::note(Some(service.name.as_str()), false, text)).await;
         } else {
-            let (frames, report) = release_one(world, service, &services, &requester)?;
+            let (frames, report) = release_one(world, service, &around.services, &requester)?;
             if let Err(why) = lockout::converge(world, None).await {
                 let text = format!("what kept it from starting could not be taken away: {why}");
                 reply.send(say::note(Some(service.name.as_str()), true, text)).await;
@@ -289,7 +282,11 @@ pub(crate) fn release_one(
     let event =
         Event::new(now, EventKind::HoldReleased, &service.name, text).with("requester", requester).with("held", held);
     let mut frames = vec![tell(world, service, &event)];
-    let remaining = others(&known, service, requester);
+    let mut remaining = others(&known, service, requester);
+    // A door that another held service has too stays shut.
+    for other in known.held_elsewhere(service).keys() {
+        remaining.extend(known.holds_of(other).map(say::hold));
+    }
     if remaining.is_empty() {
         let runs = !matches!(service.up, Up::Stopped | Up::Failed);
         let text = if runs {

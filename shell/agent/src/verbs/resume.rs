@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebb_decide::gate;
 use ebb_kernel::probe::Answer;
 use ebb_link::Reply;
 use ebb_model::{Door, Event, EventKind, Origin, Requester, Service, Stopped, Up, Why, duration};
@@ -31,10 +32,10 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
     if !request.dry_run && !world.store().is_writable() {
         return Err(Why::NotPermitted { what: "resume services".to_owned() });
     }
-    let services = look::services(world).await?;
+    let around = look::around(world).await?;
     let known = Known::read(world)?;
     let mine = |service: &Service| known.holds_of(&service.name).any(|hold| hold.requester == requester);
-    let (chosen, refused) = look::which(&request.which, &services, mine);
+    let (chosen, refused) = around.which(&request.which, mine);
     if refuse_all(reply, &refused).await {
         return Ok(());
     }
@@ -42,7 +43,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
         reply.send(say::note(None, false, format!("`{requester}` holds nothing: nothing to do"))).await;
     }
     for service in chosen {
-        let resume = Resume { world, service, services: &services, requester: &requester, as_is: request.as_is, reply };
+        let resume =
+            Resume { world, service, services: &around.services, requester: &requester, as_is: request.as_is, reply };
         let name = service.name.as_str();
         if request.dry_run {
             reply.send(say::note(Some(name), false, resume.plan(&known))).await;
@@ -164,6 +166,11 @@ impl Resume<'_> {
                 since: self.world.now().wall.since(hold.since),
             });
         }
+        if let Some((other, door)) = known.held_elsewhere(self.service).pop_first() {
+            let text = format!("{name} is not held, but {door} is, as {other}: `ebb status {other}` tells by whom");
+            self.reply.send(say::note(Some(name.as_str()), false, text)).await;
+            return Ok(());
+        }
         // A gate that was left behind by a crash between disk and kernel is opened here.
         let left = known.record_of(name).is_none()
             && converge::seen().is_ok_and(|seen| !self.service.doors.is_empty() && seen.holds(&self.service.doors));
@@ -197,11 +204,18 @@ impl Resume<'_> {
                 let state = if unit.up == Up::Failed { "failed" } else { "inactive" };
                 Err(Why::NotRunning { unit: unit.name.clone(), state: state.to_owned() })
             }),
-            Origin::Trees(trees) => Err(Why::StartByHand {
-                service: self.service.name.clone(),
-                command: trees.first().map(command).unwrap_or_default(),
-            }),
+            Origin::Trees(trees) => Err(self.by_hand(trees.first().map(command).unwrap_or_default())),
         }
+    }
+
+    fn by_hand(&self, command: String) -> Why {
+        let at = |other: &Service| {
+            let shuts = |door: &&Door| other.doors.iter().any(|there| gate::shuts(door, there));
+            self.service.doors.iter().find(shuts).map(|door| (other.name.clone(), *door))
+        };
+        let runs = |other: &&Service| other.name != self.service.name && other.up == Up::Running;
+        let instead = self.services.iter().filter(runs).find_map(at);
+        Why::StartByHand { service: self.service.name.clone(), command, instead }
     }
 
     /// Starts what we stopped; true if anything had to be.
@@ -212,12 +226,9 @@ impl Resume<'_> {
         for stopped in &record.stopped {
             match stopped {
                 Stopped::Unit(unit) => started |= self.start_unit(unit, up_within).await?,
-                Stopped::Tree(tree) => {
-                    let doors = &self.service.doors;
-                    if !listens(doors).await {
-                        return Err(Why::StartByHand { service: self.service.name.clone(), command: command(tree) });
-                    }
-                }
+                // Whoever else listens at its doors is not it.
+                Stopped::Tree(tree) if self.service.up != Up::Running => return Err(self.by_hand(command(tree))),
+                Stopped::Tree(_) => {}
             }
         }
         if started {
@@ -268,7 +279,7 @@ impl Resume<'_> {
                 |door: Door, met: String| Why::NotAnswering { service: self.service.name.clone(), door, met };
             match (silent, missing) {
                 (None, None) if self.as_is && doors.listened.is_empty() && late => {
-                    return Err(Why::NoDoor { service: self.service.name.clone(), unix: Vec::new() });
+                    return Err(Why::NoDoor { service: self.service.name.clone(), unix: Vec::new(), udp: Vec::new() });
                 }
                 (None, None) if self.as_is && doors.listened.is_empty() => tokio::time::sleep(LOOK_AGAIN).await,
                 (None, None) => return Ok(self.verified(&listened).await),
@@ -328,10 +339,4 @@ fn command(tree: &ebb_model::Tree) -> String {
         None if title.split(' ').next().is_some_and(|first| first.ends_with(':')) => String::new(),
         None => title,
     }
-}
-
-async fn listens(doors: &BTreeSet<Door>) -> bool {
-    knock(doors, Some(PROBE_MARK))
-        .await
-        .is_ok_and(|answers| answers.iter().all(|(_, answer)| *answer == Answer::Accepted))
 }

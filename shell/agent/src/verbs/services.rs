@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ebb_decide::effective::{self, Seen};
+use ebb_decide::gate;
 use ebb_link::Reply;
-use ebb_model::{Counts, Hold, Origin, Record, Service, ServiceName, Up, Why};
+use ebb_model::{Counts, Door, Hold, Origin, Record, Service, ServiceName, Up, Why};
 use ebb_wire::v1;
 
 use crate::converge;
@@ -46,6 +47,17 @@ impl Known {
 
     pub(crate) fn holds_of<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a Hold> {
         self.holds.iter().filter(move |hold| hold.service == *service)
+    }
+
+    /// Other held services whose gate shuts a door of this one too, each with that door of theirs.
+    pub(crate) fn held_elsewhere(&self, service: &Service) -> BTreeMap<ServiceName, Door> {
+        let others = self.records.iter().filter(|record| record.service != service.name);
+        let held = others.filter(|record| self.holds_of(&record.service).next().is_some());
+        held.filter_map(|record| {
+            let shuts = |held: &&Door| service.doors.iter().any(|door| gate::shuts(held, door));
+            record.doors.iter().find(shuts).map(|door| (record.service.clone(), *door))
+        })
+        .collect()
     }
 
     pub(crate) fn record_of(&self, service: &ServiceName) -> Option<&Record> {
@@ -92,26 +104,18 @@ pub(crate) fn tell(
     let record = known.record_of(&service.name);
     let drain = record.and_then(|record| record.drain.as_ref());
     let left = counts.map(|counts| counts.left());
+    let held = !holders.is_empty();
     let state = effective::state(Seen {
-        held: !holders.is_empty(),
+        held,
         up: service.up,
         left: counts.map(|counts| counts.left() - counts.excepted),
         proven: drain.is_some_and(|drain| drain.drained_at.is_some()),
     });
-    let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();
-    let mut doors: Vec<v1::Door> = service.doors.iter().map(|door| say::door(door, refused(door))).collect();
-    doors.extend(service.unix_doors.iter().map(|door| v1::Door {
-        proto: "unix".into(),
-        address: door.path.clone(),
-        port: 0,
-        holdable: false,
-        refused: None,
-    }));
     v1::Service {
         name: service.name.to_string(),
         state: state.as_str().to_owned(),
         sessions: left,
-        doors,
+        doors: doors(service, held, gate),
         start: service.start.to_string(),
         units: look::units_of(service),
         pids: match &service.origin {
@@ -119,15 +123,41 @@ pub(crate) fn tell(
             Origin::Units { .. } => Vec::new(),
         },
         shared_with: service.shared_with.iter().map(ToString::to_string).collect(),
-        remarks: remarks(service, !holders.is_empty(), gate),
+        remarks: remarks(service, known, gate),
         holders,
     }
 }
 
-fn remarks(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<String> {
+fn doors(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<v1::Door> {
+    let gate_at = |door: &Door| match gate {
+        None => v1::Gate::Unknown,
+        Some(gate) if gate.intact && gate.shut.contains_key(door) => v1::Gate::Shut,
+        Some(gate) if held && !(gate.intact && gate.learn.contains(door)) => v1::Gate::Missing,
+        Some(_) => v1::Gate::Open,
+    };
+    let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();
+    let mut doors: Vec<v1::Door> =
+        service.doors.iter().map(|door| say::door(door, refused(door), gate_at(door))).collect();
+    doors.extend(service.unix_doors.iter().map(|door| v1::Door {
+        proto: "unix".into(),
+        address: door.path.clone(),
+        port: 0,
+        holdable: false,
+        refused: None,
+        gate: v1::Gate::Open,
+    }));
+    doors
+}
+
+fn remarks(service: &Service, known: &Known, gate: Option<&converge::Seen>) -> Vec<String> {
     let mut remarks = Vec::new();
     if service.up == Up::Failed {
         remarks.push("systemd calls it failed".to_owned());
+    }
+    let held = known.holds_of(&service.name).next().is_some();
+    let elsewhere = known.held_elsewhere(service);
+    for (name, door) in &elsewhere {
+        remarks.push(format!("{door} is held as {name}: newcomers are refused there; `ebb status {name}` tells more"));
     }
     let shut = gate.map(|gate| gate.holds(&service.doors));
     match (held, shut) {
@@ -135,13 +165,14 @@ fn remarks(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<
             "it is held, but the gate is not whole (a reboot, or somebody flushed it): `ebb drain {}` shuts it again",
             service.name
         )),
-        (false, Some(true)) if !service.doors.is_empty() => {
+        (false, Some(true)) if !service.doors.is_empty() && elsewhere.is_empty() => {
             remarks.push(format!("the gate is shut without a hold: `ebb resume {}` opens it", service.name));
         }
         _ => {}
     }
-    for other in &service.shared_with {
+    for other in service.shared_with.iter().filter(|other| !elsewhere.contains_key(other)) {
         remarks.push(format!("shares a door with {other}: a gate shuts both"));
     }
+    remarks.extend(say::passed_over(service));
     remarks
 }

@@ -16,11 +16,11 @@ use crate::say;
 use crate::world::{World, unread};
 
 pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: &Reply) -> Result<(), Why> {
-    let services = look::services(world).await?;
-    let service = look::one(&request.service, &services)?.clone();
+    let around = look::around(world).await?;
+    let service = around.one(&request.service)?.clone();
     let known = Known::read(world)?;
     let baseline = world.store().baseline(&service.name).map_err(|error| unread(&error))?;
-    let mut book = Book::of(&services);
+    let mut book = Book::of(&around.services);
     book.except(&service.name, known.holds_of(&service.name).flat_map(|hold| hold.except.clone()));
     // Who was there when the gate was shut is at least as old as that.
     let drain = known.record_of(&service.name).and_then(|record| record.drain.as_ref());

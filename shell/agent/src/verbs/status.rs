@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebb_link::Reply;
 use ebb_model::{Record, Service, Stopped, Why};
-use ebb_wire::v1::{Frame, Gate, Status, Which};
+use ebb_wire::v1::{self, Frame, Gate, Status, Which};
 
 use super::services::{Known, counted, tell};
 use crate::handle::refuse_all;
@@ -12,13 +12,13 @@ use crate::world::World;
 use crate::{converge, look, say};
 
 pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply) -> Result<(), Why> {
-    let services = look::services(world).await?;
+    let around = look::around(world).await?;
     let known = Known::read(world)?;
     let held = |service: &Service| known.holds_of(&service.name).next().is_some();
     let which = Which { all: names.is_empty(), services: names, not: Vec::new() };
-    let (chosen, refused) = look::which(&which, &services, held);
+    let (chosen, refused) = around.which(&which, held);
     refuse_all(reply, &refused).await;
-    let counts = counted(world, &services, &known, chosen.iter().copied()).await;
+    let counts = counted(world, &around.services, &known, chosen.iter().copied()).await;
     if let Err(why) = &counts {
         reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;
     }
@@ -39,7 +39,7 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
             stopped_by_us: record.is_some_and(|record| !record.stopped.is_empty()),
             watched_by_pid: record.and_then(watcher),
             leaks: drain.map_or(0, |drain| drain.leaks),
-            next: next(&told.state, &told.name, !told.holders.is_empty(), record),
+            next: next(&told, record),
             service: told,
         };
         reply.send(Frame::Status(status)).await;
@@ -63,15 +63,72 @@ fn gate(seen: Option<&converge::Seen>, service: &Service, held: bool) -> Gate {
     }
 }
 
-fn next(state: &str, name: &str, held: bool, record: Option<&Record>) -> Vec<String> {
-    if !held {
+fn next(told: &v1::Service, record: Option<&Record>) -> Vec<String> {
+    let name = &told.name;
+    if told.holders.is_empty() {
         return vec![format!("ebb drain {name}")];
     }
-    let resume = format!("ebb resume {name}");
+    // Each requester releases its own hold only.
+    let resume = told.holders.iter().map(|hold| command("resume", name, &hold.requester));
     let by_hand = record.is_some_and(|record| record.stopped.iter().any(|stopped| matches!(stopped, Stopped::Tree(_))));
-    match state {
-        "draining" => vec![format!("ebb drain {name}"), format!("ebb sessions {name}"), resume],
-        "stopped" if by_hand => vec![format!("start {name} as before, then {resume}")],
-        _ => vec![resume],
+    match told.state.as_str() {
+        "draining" => {
+            let drain = record.and_then(|record| record.drain.as_ref());
+            let requester = drain.map_or(told.holders[0].requester.as_str(), |drain| drain.requester.as_str());
+            let first = [command("drain", name, requester), format!("ebb sessions {name}")];
+            first.into_iter().chain(resume).collect()
+        }
+        "stopped" if by_hand => {
+            let mut resume = resume;
+            let first = resume.next().map(|resume| format!("start {name} as before, then {resume}"));
+            first.into_iter().chain(resume).collect()
+        }
+        _ => resume.collect(),
+    }
+}
+
+/// `ebb VERB NAME`, in the name of whom the hold is.
+fn command(verb: &str, name: &str, requester: &str) -> String {
+    let as_whom = if requester == "operator" { String::new() } else { format!(" --as {requester}") };
+    format!("ebb {verb} {name}{as_whom}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(state: &str, requesters: &[&str]) -> v1::Service {
+        let hold = |requester: &&str| v1::Hold {
+            service: "x".into(),
+            requester: (*requester).into(),
+            level: "draining".into(),
+            reason: String::new(),
+            by: "root".into(),
+            by_uid: 0,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
+            except: Vec::new(),
+        };
+        v1::Service {
+            name: "x".into(),
+            state: state.into(),
+            sessions: Some(0),
+            doors: Vec::new(),
+            start: "enabled".into(),
+            units: Vec::new(),
+            pids: Vec::new(),
+            shared_with: Vec::new(),
+            holders: requesters.iter().map(hold).collect(),
+            remarks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_to_type_next_is_in_the_name_of_whom_the_hold_is() {
+        assert_eq!(next(&told("open", &[]), None), ["ebb drain x"]);
+        assert_eq!(next(&told("drained", &["operator"]), None), ["ebb resume x"]);
+        assert_eq!(next(&told("stopped", &["deploy", "operator"]), None), ["ebb resume x --as deploy", "ebb resume x"]);
+        let draining = ["ebb drain x --as deploy", "ebb sessions x", "ebb resume x --as deploy"];
+        assert_eq!(next(&told("draining", &["deploy"]), None), draining);
     }
 }
