@@ -19,7 +19,14 @@ pub fn plain(text: &str) -> String {
 }
 
 pub fn door() -> Door {
-    Door { proto: "tcp".to_owned(), address: "0.0.0.0".to_owned(), port: 80, holdable: true, refused: None }
+    Door {
+        proto: "tcp".to_owned(),
+        address: "0.0.0.0".to_owned(),
+        port: 80,
+        holdable: true,
+        refused: None,
+        learning_seconds: None,
+    }
 }
 
 pub fn hold() -> Hold {
@@ -134,7 +141,7 @@ pub fn held() -> HoldReport {
         by_uid: 0,
         ..hold()
     };
-    HoldReport { hold, changed: true, shut: true, remaining: Vec::new() }
+    HoldReport { hold, changed: true, shut: true, learning_seconds: None, remaining: Vec::new() }
 }
 
 pub fn event() -> Event {
@@ -189,6 +196,7 @@ pub fn status() -> Status {
     Status {
         service: Service { state: "draining".to_owned(), sessions: Some(37), holders: vec![held().hold], ..service() },
         gate: Gate::Shut,
+        learning_seconds: None,
         refused: 31,
         at_start: Some(212),
         began: Some("2026-11-21T07:01:28Z".parse().unwrap()),

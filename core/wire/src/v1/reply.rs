@@ -140,6 +140,8 @@ pub struct Door {
     pub holdable: bool,
     /// Connection attempts refused here since the gate was shut.
     pub refused: Option<u64>,
+    /// For how long still everybody is let in and the flows are learnt, in seconds; none if not.
+    pub learning_seconds: Option<f64>,
 }
 
 /// One service.
@@ -388,6 +390,8 @@ pub struct HoldReport {
     pub changed: bool,
     /// Whether the gate is shut now.
     pub shut: bool,
+    /// For how long still its UDP doors let everybody in and learn the flows, in seconds; none if they do not.
+    pub learning_seconds: Option<f64>,
     /// Holds of others that remain.
     pub remaining: Vec<Hold>,
 }
@@ -399,6 +403,8 @@ pub struct Status {
     pub service: Service,
     /// Whether the gate stands in the kernel, as it must when held.
     pub gate: Gate,
+    /// For how long still its UDP doors let everybody in and learn the flows, in seconds; none if they do not.
+    pub learning_seconds: Option<f64>,
     /// New connections refused since the gate was shut.
     pub refused: u64,
     /// Sessions when the gate was shut, if a drain began.
@@ -425,6 +431,8 @@ pub struct Status {
 pub enum Gate {
     /// Shut, every door.
     Shut,
+    /// Shut, but UDP doors let everybody in for a while and learn the flows that exist.
+    Learning,
     /// Open, as it should be.
     Open,
     /// It should be shut and is not, or not whole.

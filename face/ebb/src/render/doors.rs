@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Frame, Service};
 
 use super::table::{Cell, Column, table};
-use super::words::door;
+use super::words::{door, duration};
 use super::{Said, Text, View, common};
 
 /// The table of doors.
@@ -41,10 +41,11 @@ fn by_door(services: &[Service], view: &View) -> String {
         let pids: Vec<String> = service.pids.iter().map(|pid| format!("pid {pid}")).collect();
         let made_of = if service.units.is_empty() { pids.join(", ") } else { printable(&service.units.join(", ")) };
         for one in &service.doors {
-            let gate = match (one.holdable, one.refused) {
-                (false, _) => "cannot hold",
-                (true, Some(_)) => "shut",
-                (true, None) => "open",
+            let gate = match (one.holdable, one.refused, one.learning_seconds) {
+                (false, ..) => "cannot hold".to_owned(),
+                (true, _, Some(left)) => format!("learning, {}", duration(left)),
+                (true, Some(_), None) => "shut".to_owned(),
+                (true, None, None) => "open".to_owned(),
             };
             rows.push(vec![
                 printable(&service.name).into(),

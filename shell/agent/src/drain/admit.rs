@@ -9,11 +9,11 @@ use ebb_systemd::UnitName;
 use ebb_wire::v1::Which;
 
 use super::tracked::{Refused, Tracked};
-use crate::look;
 use crate::verbs::hold::{Checked, merge, no_door, record};
 use crate::verbs::services::Known;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
+use crate::{converge, look};
 
 pub(crate) enum Admission {
     Accept(Box<Tracked>),
@@ -34,7 +34,7 @@ pub(crate) fn admit(
     if service.doors.is_empty() {
         return Err(no_door(service));
     }
-    let mut record = record(known, service);
+    let mut record = record(world, known, service, spec.learn);
     if let Some(pid) = watcher(&record) {
         return Err(Why::Watched { service: service.name.clone(), pid });
     }
@@ -50,7 +50,6 @@ pub(crate) fn admit(
     }
     let hold = merge(world, known, service, wish, level(spec));
     let now = world.now();
-    let udp = service.doors.iter().any(|door| door.proto == Proto::Udp);
     let (ledger, began) = going_on(world, &record)?;
     let before = record.drain.take().filter(|_| began.is_some());
     record.drain = Some(DrainRecord {
@@ -61,12 +60,12 @@ pub(crate) fn admit(
         at_start: before.as_ref().map_or(0, |drain| drain.at_start),
         leaks: before.as_ref().map_or(0, |drain| drain.leaks),
         drained_at: None,
-        learn_until: udp.then(|| now.mono + spec.learn),
         watcher: Some(world.me),
         spec: Some(spec.clone()),
     });
+    let learn_until = converge::learn_until(world, &record);
     Ok(Admission::Accept(Box::new(Tracked {
-        drain: Drain::new(spec.clone(), udp, ledger, began.map_or(now.mono, |began| began.mono)),
+        drain: Drain::new(spec.clone(), learn_until, ledger, began.map_or(now.mono, |began| began.mono)),
         refused: Refused { before: record.refused_before, ..Refused::default() },
         placed_now: held.is_none(),
         began: began.unwrap_or(now),

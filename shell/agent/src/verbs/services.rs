@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ebb_decide::effective::{self, Seen};
 use ebb_link::Reply;
-use ebb_model::{Counts, Hold, Origin, Record, Service, ServiceName, Up, Why};
+use ebb_model::{Counts, Hold, Origin, Record, Service, ServiceName, Up, Why, duration};
 use ebb_wire::v1;
 
 use crate::converge;
@@ -18,7 +18,7 @@ pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Re
     let services = look::services(world).await?;
     let known = Known::read(world)?;
     let counts = if count { counted(world, &services, &known, services.iter()).await } else { Ok(BTreeMap::new()) };
-    let gate = converge::seen();
+    let gate = converge::seen(world);
     for service in &services {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
         let told = tell(service, &known, count, gate.as_ref().ok());
@@ -99,13 +99,16 @@ pub(crate) fn tell(
         proven: drain.is_some_and(|drain| drain.drained_at.is_some()),
     });
     let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();
-    let mut doors: Vec<v1::Door> = service.doors.iter().map(|door| say::door(door, refused(door))).collect();
+    let learning = |door| gate.and_then(|gate| gate.learn.get(door)).copied();
+    let said = |door| say::door(door, refused(door), learning(door));
+    let mut doors: Vec<v1::Door> = service.doors.iter().map(said).collect();
     doors.extend(service.unix_doors.iter().map(|door| v1::Door {
         proto: "unix".into(),
         address: door.path.clone(),
         port: 0,
         holdable: false,
         refused: None,
+        learning_seconds: None,
     }));
     v1::Service {
         name: service.name.to_string(),
@@ -139,6 +142,9 @@ fn remarks(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<
             remarks.push(format!("the gate is shut without a hold: `ebb resume {}` opens it", service.name));
         }
         _ => {}
+    }
+    if let Some(left) = gate.and_then(|gate| gate.learning(&service.doors)) {
+        remarks.push(format!("UDP flows are learnt for {} more; until then newcomers come in there", duration(left)));
     }
     for other in &service.shared_with {
         remarks.push(format!("shares a door with {other}: a gate shuts both"));
