@@ -53,6 +53,8 @@ pub enum Input {
     },
     /// Each door was probed.
     Proved(Vec<DoorProof>),
+    /// Doors that opened later were probed.
+    ProvedAlso(Vec<DoorProof>),
     /// A whole census.
     Census {
         /// Every session.
@@ -70,6 +72,8 @@ pub enum Input {
     Closed(Vec<SessionId>),
     /// Of those we meant to end, so many had gone already.
     WereGone(u64),
+    /// These cannot be ended: they may be another service's that shares the door.
+    Kept(Vec<SessionId>),
     /// The gate was read back just before *drained* is said: true if it is whole.
     Confirmed(bool),
     /// The service's own state, as its manager tells.
@@ -214,6 +218,7 @@ impl Drain {
                 vec![Action::TakeCensus, Action::Prove]
             }
             Input::Proved(doors) if self.phase == Phase::Proving => self.proved(doors, now),
+            Input::ProvedAlso(doors) => self.proved_also(doors),
             Input::Census { seen, cost, cookies } => self.census(&seen, cost, cookies, now),
             Input::CensusFailed(why) => self.census_failed(why, now),
             Input::TurnedAway => {
@@ -228,6 +233,10 @@ impl Drain {
             }
             Input::WereGone(count) => {
                 self.ledger.were_gone(count);
+                Vec::new()
+            }
+            Input::Kept(ids) => {
+                self.ledger.kept(&ids);
                 Vec::new()
             }
             Input::Confirmed(whole) => self.confirmed(whole, now),
@@ -252,18 +261,24 @@ impl Drain {
         vec![Action::Finish(outcome)]
     }
 
-    /// A probe that was accepted means that the gate does not hold: the drain must not go on as if it did.
     fn proved(&mut self, doors: Vec<DoorProof>, now: Mono) -> Vec<Action> {
+        let over = self.proved_also(doors);
+        if self.phase == Phase::Over {
+            return over;
+        }
+        self.phase = Phase::Draining;
+        self.judge(now)
+    }
+
+    /// A probe that was accepted means that the gate does not hold: the drain must not go on as if it did.
+    fn proved_also(&mut self, doors: Vec<DoorProof>) -> Vec<Action> {
         let open = doors.iter().find_map(|proof| match &proof.refused {
             Err(why @ Why::ProbeMet { .. }) => Some(why.clone()),
             _ => None,
         });
-        self.doors = doors;
-        if let Some(why) = open {
-            return self.over(Outcome::Failed(why));
-        }
-        self.phase = Phase::Draining;
-        self.judge(now)
+        self.doors.retain(|known| doors.iter().all(|proof| proof.door != known.door));
+        self.doors.extend(doors);
+        open.map_or_else(Vec::new, |why| self.over(Outcome::Failed(why)))
     }
 
     fn census(&mut self, seen: &[Seen], cost: Span, cookies: bool, now: Mono) -> Vec<Action> {
@@ -340,7 +355,8 @@ impl Drain {
     }
 
     fn judge(&mut self, now: Mono) -> Vec<Action> {
-        if !matches!(self.phase, Phase::Draining | Phase::Ending { .. }) {
+        // Before the first census nobody knows who is there.
+        if !matches!(self.phase, Phase::Draining | Phase::Ending { .. }) || self.ledger.baseline().is_none() {
             return Vec::new();
         }
         if self.settled_at().is_some_and(|at| now >= at) && self.empty_censuses >= 2 {
@@ -378,9 +394,13 @@ impl Drain {
     }
 
     fn end(&mut self, how: How, now: Mono) -> Vec<Action> {
-        let ids: Vec<SessionId> = self.ledger.sessions().collect();
+        let ids: Vec<SessionId> = self.ledger.endable().collect();
         if how == How::Destroy {
             self.destroyed_at = Some(now);
+        }
+        if ids.is_empty() && self.blocking() > 0 && self.unread.is_none() {
+            // UDP flows, or sessions that may be another service's: nothing more can be done about them.
+            return self.over(Outcome::DeadlineReached);
         }
         if ids.is_empty() {
             return Vec::new();
@@ -500,9 +520,16 @@ impl Drain {
         }
     }
 
-    /// Asked again while under way: the new wish counts, from the same beginning.
-    pub fn respec(&mut self, spec: DrainSpec) {
-        self.deadline = spec.deadline.map(|span| self.began + span);
+    /// The same with its deadline at this instant: of one that goes on it does not count from its beginning.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Mono>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Asked again while under way: the new wish counts, its deadline from now.
+    pub fn respec(&mut self, spec: DrainSpec, now: Mono) {
+        self.deadline = spec.deadline.map(|span| now + span);
         self.deadline_over = false;
         self.spec = spec;
     }

@@ -144,6 +144,7 @@ mod tests {
         Record {
             service: ServiceName::new(service).unwrap(),
             doors: doors.iter().copied().collect(),
+            added: BTreeSet::new(),
             units: vec![],
             sockets: vec![],
             trees: vec![],

@@ -25,6 +25,8 @@ struct Entry {
     state: SessionState,
     excepted: bool,
     ending: Option<How>,
+    /// It cannot be ended by us.
+    kept: bool,
 }
 
 /// Who was there when the gate was shut, and what became of them.
@@ -46,7 +48,7 @@ impl Ledger {
     /// census does not find ended while nobody watched.
     #[must_use]
     pub fn continued(baseline: BTreeSet<SessionId>, at_start: u64) -> Self {
-        let unseen = Entry { state: SessionState::Established, excepted: false, ending: None };
+        let unseen = Entry { state: SessionState::Established, excepted: false, ending: None, kept: false };
         let mut counts = Counts::default();
         baseline.iter().for_each(|_| counts.add(unseen.state, false));
         Self {
@@ -87,8 +89,9 @@ impl Ledger {
             }
             self.counts.add(session.state, excepted);
             self.note_oldest(session);
-            let ending = self.present.get(&session.id).and_then(|entry| entry.ending);
-            present.insert(session.id, Entry { state: session.state, excepted, ending });
+            let before = self.present.get(&session.id);
+            let (ending, kept) = before.map_or((None, false), |entry| (entry.ending, entry.kept));
+            present.insert(session.id, Entry { state: session.state, excepted, ending, kept });
         }
         // A session ends when nobody but the kernel owns its socket any more, or when the socket is gone.
         let orphaned = |entry: &Entry| entry.state == SessionState::Orphan;
@@ -132,6 +135,15 @@ impl Ledger {
         for id in ids {
             if let Some(entry) = self.present.get_mut(id) {
                 entry.ending = Some(how);
+            }
+        }
+    }
+
+    /// Remembers that these cannot be ended by us.
+    pub fn kept(&mut self, ids: &[SessionId]) {
+        for id in ids {
+            if let Some(entry) = self.present.get_mut(id) {
+                (entry.kept, entry.ending) = (true, None);
             }
         }
     }
@@ -181,6 +193,13 @@ impl Ledger {
     /// Every session there now that is one: orphans are not.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.present.iter().filter(|(_, entry)| entry.state != SessionState::Orphan).map(|(id, _)| *id)
+    }
+
+    /// Those that can be ended: a UDP flow has no connection that the kernel could end.
+    pub fn endable(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let endable =
+            |entry: &Entry| !entry.kept && entry.state != SessionState::Orphan && entry.state != SessionState::Flow;
+        self.present.iter().filter(move |(_, entry)| endable(entry)).map(|(id, _)| *id)
     }
 
     /// The oldest, as of the last whole census.

@@ -30,6 +30,8 @@ pub struct Record {
     pub service: ServiceName,
     /// The doors to keep shut; they outlive the listening sockets.
     pub doors: BTreeSet<Door>,
+    /// Those of them that it opened while it was held: a resume does not insist on them.
+    pub added: BTreeSet<Door>,
     /// Units it was made of.
     pub units: Vec<String>,
     /// Socket units that open its doors.
@@ -81,6 +83,8 @@ pub struct DrainRecord {
     pub drained_at: Option<Wall>,
     /// Who watches it.
     pub watcher: Option<Watcher>,
+    /// When its deadline is, on the boot clock.
+    pub deadline: Option<Mono>,
     /// What was asked, while it is under way: a resident agent goes on with it by itself. None once it is over, and when
     /// the operator left it to nobody.
     pub spec: Option<DrainSpec>,

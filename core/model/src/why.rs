@@ -131,6 +131,13 @@ pub enum Why {
         /// The cause.
         cause: String,
     },
+    /// Something could not be written down.
+    Unwritten {
+        /// What.
+        what: String,
+        /// The cause.
+        cause: String,
+    },
     /// Somebody else ended the service.
     EndedElsewhere {
         /// What was seen.
@@ -182,6 +189,13 @@ pub enum Why {
         /// That process.
         pid: u32,
     },
+    /// Its stop would stop another service too, with whoever is connected there.
+    StopsAlso {
+        /// The service.
+        service: ServiceName,
+        /// The others.
+        others: Vec<ServiceName>,
+    },
     /// Another process has proven it empty and stops it at this moment: opened now, it would drop who comes in.
     BeingStopped {
         /// The service.
@@ -231,6 +245,7 @@ impl fmt::Display for Why {
             Self::ProbeMet { door, met } => write!(f, "the probe at {door} was {met}"),
             Self::NotProbed { door, because } => write!(f, "{door} was not probed: {because}"),
             Self::Unread { what, cause } => write!(f, "{what} could not be read: {}", printable(cause)),
+            Self::Unwritten { what, cause } => write!(f, "{what} could not be written: {}", printable(cause)),
             Self::EndedElsewhere { seen } => write!(f, "somebody else ended the service: {seen}"),
             Self::Released { service, requester } => {
                 write!(f, "the hold of `{requester}` on {service} was released meanwhile")
@@ -246,6 +261,14 @@ impl fmt::Display for Why {
                 write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
+            Self::StopsAlso { service, others } => {
+                let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "systemd would stop {} along with {service}, and drop who is connected there",
+                    others.join(", ")
+                )
+            }
             Self::BeingStopped { service, pid } => {
                 write!(f, "{service} is drained, and process {pid} is stopping it at this moment")
             }
@@ -281,11 +304,23 @@ impl Why {
             Self::NotPermitted { .. } => Some("run it as root, for example with sudo".to_owned()),
             Self::Unsupported { help, .. } if !help.is_empty() => Some(help.clone()),
             Self::NotAnswering { service, .. } => Some(format!(
-                "see its log, then `ebb resume {service}` again; `ebb release {service}` opens the gate unverified"
+                "see its log, then `ebb resume {service}` again; if its doors are meant to be as they are now: `ebb resume {service} --as-is`"
             )),
+            Self::Unwritten { .. } => Some(
+                "make room there (`df` shows it), then the same again; until then what is shut stays shut, and \
+                 `nft delete table inet ebb` opens every gate by hand"
+                    .to_owned(),
+            ),
             Self::NotRunning { unit, .. } => Some(format!("`systemctl start {unit}` starts it")),
             Self::Watched { service, .. } => {
                 Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
+            }
+            Self::StopsAlso { service, others } => {
+                let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+                let others = others.join(" ");
+                Some(format!(
+                    "drain them together: `ebb drain {service} {others}`; or with --no-stop, which stops none"
+                ))
             }
             Self::BeingStopped { service, .. } => {
                 Some(format!("once it has stopped, `ebb resume {service}` brings it back"))

@@ -55,6 +55,8 @@ struct DrainV1 {
     watcher: Option<(u32, u64)>,
     #[serde(default)]
     spec: Option<SpecV1>,
+    #[serde(default)]
+    deadline_mono_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +72,8 @@ struct SpecV1 {
 #[derive(Serialize, Deserialize)]
 struct RecordV1 {
     doors: Vec<DoorV1>,
+    #[serde(default)]
+    added: Vec<DoorV1>,
     units: Vec<String>,
     sockets: Vec<String>,
     trees: Vec<TreeV1>,
@@ -171,6 +175,7 @@ fn tree_from(tree: TreeV1) -> Tree {
 pub(crate) fn record_to(record: &Record) -> String {
     json(&RecordV1 {
         doors: record.doors.iter().map(door_to).collect(),
+        added: record.added.iter().map(door_to).collect(),
         units: record.units.clone(),
         sockets: record.sockets.clone(),
         trees: record.trees.iter().map(tree_to).collect(),
@@ -184,6 +189,7 @@ pub(crate) fn record_to(record: &Record) -> String {
             drained_ms: drain.drained_at.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
             spec: drain.spec.as_ref().map(spec_to),
+            deadline_mono_ms: drain.deadline.map(|at| at.0),
         }),
         stopped: record
             .stopped
@@ -250,11 +256,13 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             drained_at: drain.drained_ms.map(Wall),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
             spec: drain.spec.as_ref().map(spec_from).transpose()?,
+            deadline: drain.deadline_mono_ms.map(Mono),
         })
     });
     Ok(Record {
         service: ServiceName::new(service).map_err(|error| error.to_string())?,
         doors: record.doors.iter().map(door_from).collect::<Result<_, _>>()?,
+        added: record.added.iter().map(door_from).collect::<Result<_, _>>()?,
         units: record.units,
         sockets: record.sockets,
         trees: record.trees.into_iter().map(tree_from).collect(),

@@ -82,6 +82,20 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether something could not be written: a full disk, for example.
+    #[must_use]
+    pub fn is_of_writing(&self) -> bool {
+        match self {
+            Self::Statement { what, source } => {
+                !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            Self::Directory { .. } => true,
+            Self::Open { .. } | Self::Newer { .. } | Self::Corrupt { .. } => false,
+        }
+    }
+}
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// The open store.

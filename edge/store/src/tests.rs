@@ -52,6 +52,7 @@ fn record() -> Record {
             .iter()
             .flat_map(|reach| protos.iter().map(|proto| Door { proto: *proto, reach: *reach, port: 443 }))
             .collect(),
+        added: [Door { proto: Proto::Tcp, reach: Reach::Any, port: 443 }].into(),
         units: vec!["nginx.service".into()],
         sockets: vec!["nginx.socket".into()],
         trees: vec![tree.clone()],
@@ -64,6 +65,7 @@ fn record() -> Record {
             leaks: 1,
             drained_at: Some(Wall(9)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
+            deadline: Some(Mono(9006)),
             spec: Some(DrainSpec { deadline: Some(Span(9000)), then: Then::Cut, ..DrainSpec::default() }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],

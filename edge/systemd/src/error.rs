@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::UnitName;
 
@@ -84,6 +84,38 @@ pub enum Error {
         /// What was tried.
         what: String,
         /// The last line it printed.
+        said: String,
+    },
+    /// A file could not be read, written or removed.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Where one of our files belongs, there is another's; it is left alone.
+    #[error("use {}: it is not ours", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// systemd could not be told about ourselves (`sd_notify(3)`).
+    #[error("notify systemd")]
+    Notify {
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no logind on the bus.
+    #[error("{what}: there is no logind ({said})")]
+    NoLogind {
+        /// What was tried.
+        what: String,
+        /// What the bus answered.
         said: String,
     },
 }

@@ -15,11 +15,15 @@
 
 mod bus;
 mod changes;
+mod durable;
 mod error;
 mod files;
+mod guard;
+mod inhibit;
 mod jobs;
 pub mod journal;
 mod name;
+mod notify;
 mod object_path;
 mod properties;
 mod systemctl;
@@ -31,8 +35,11 @@ mod words;
 pub use changes::{Change, Changes, StateEdge};
 pub use error::{Error, Result};
 pub use files::{UnitFile, UnitFileState};
+pub use guard::{Guard, GuardDirs, GuardState, Piece, PieceFault, Refusal};
+pub use inhibit::{InhibitMode, Inhibitor};
 pub use jobs::{JobEnd, JobReport, UnitState};
 pub use name::{UnitKind, UnitName, UnitOwner};
+pub use notify::Notify;
 pub use systemd::{Process, Systemd, UnitLine};
 pub use unit::{ActiveState, KillMode, ListenAddress, LoadState, Moment, RestartPolicy, ServiceType, Unit};
 pub use warnings::StopWarning;

@@ -32,6 +32,9 @@ pub(crate) async fn run(what: &str, arguments: &[&str], within: Duration) -> Res
         .env("SYSTEMD_LOG_LEVEL", "info")
         .stdin(Stdio::null())
         .kill_on_drop(true);
+    for variable in crate::Notify::VARIABLES {
+        command.env_remove(variable);
+    }
     match timeout(within, command.output()).await {
         Ok(Ok(output)) => Ok(Said {
             ok: output.status.success(),

@@ -12,6 +12,8 @@ const USUAL_STOP_LIMIT: Duration = Duration::from_secs(90);
 pub enum StopWarning {
     /// The unit owns no process; stopping it does not in itself end anything.
     OwnsNoProcess,
+    /// Made by `systemd-run` or alike: once stopped it is gone, and nothing can start it again.
+    Transient,
     /// systemd takes no stop from people for this unit.
     RefusesManualStop,
     /// What has not ended by then is killed (Debian's nginx: 5 s).
@@ -47,11 +49,19 @@ pub enum StopWarning {
 }
 
 impl Unit {
+    /// Whether it exists in memory only (systemd-run(1)), and goes when it stops.
+    pub fn is_transient(&self) -> bool {
+        self.fragment_path.as_deref().is_some_and(|path| path.starts_with("/run/systemd/transient/"))
+    }
+
     /// What to know before stopping this unit.
     pub fn stop_warnings(&self) -> Vec<StopWarning> {
         let mut found = Vec::new();
         if self.is_wrapper() {
             found.push(StopWarning::OwnsNoProcess);
+        }
+        if self.is_transient() {
+            found.push(StopWarning::Transient);
         }
         if self.refuse_manual_stop {
             found.push(StopWarning::RefusesManualStop);
@@ -82,6 +92,9 @@ impl fmt::Display for StopWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnsNoProcess => f.write_str("it owns no process: stop its instances"),
+            Self::Transient => {
+                f.write_str("it is transient (systemd-run): once stopped it is gone, and nothing can start it again")
+            }
             Self::RefusesManualStop => f.write_str("systemd takes no manual stop for it"),
             Self::CutsShort { after } => write!(f, "what still runs after {after:?} is killed"),
             Self::ChildrenSurvive { mode } => write!(f, "child processes survive (KillMode={mode})"),

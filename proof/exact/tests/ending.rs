@@ -36,9 +36,13 @@ fn scene() -> Option<Scene> {
     Some(scene)
 }
 
-/// How many of a crowd went how.
+/// How many of a crowd went how; whether a client learns of it while it asks or while it waits is chance.
 fn went(tally: &Tally) -> (u64, BTreeMap<&str, u64>) {
-    (tally.living, tally.why.iter().map(|(why, count)| (why.as_str(), *count)).collect())
+    let mut went = BTreeMap::new();
+    for (why, count) in &tally.why {
+        *went.entry(why.strip_prefix("when asking: ").unwrap_or(why)).or_default() += count;
+    }
+    (tally.living, went)
 }
 
 impl Scene {

@@ -81,6 +81,7 @@ impl Keeper {
             }
             let mut record: Record = record.clone();
             record.doors.extend(&new);
+            record.added.extend(&new);
             if self.world.store().remember(&record).is_err() {
                 continue;
             }

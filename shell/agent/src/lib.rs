@@ -11,6 +11,7 @@ mod convert;
 mod drain;
 mod handle;
 mod keeper;
+mod knock;
 mod look;
 mod observe;
 mod resident;

@@ -145,7 +145,7 @@ fn is_same_file(own: &std::fs::Metadata, pid: u32) -> bool {
 }
 
 /// The name of its executable without a version's digits, as `python3` of `/usr/bin/python3.11`.
-fn executable(process: &process::Process) -> String {
+pub(crate) fn executable(process: &process::Process) -> String {
     let name = process
         .exe
         .as_deref()
@@ -361,6 +361,18 @@ pub(crate) fn unix_paths_of_executable(name: &str) -> Vec<String> {
     let is_named = |pid: &process::Pid| matches!(process::read(*pid), Ok(Some(found)) if executable(&found) == name);
     let pids = process::pids().unwrap_or_default().into_iter().filter(is_named);
     unix_listeners(pids).into_iter().map(|(path, _)| path).collect()
+}
+
+/// How many clients are connected to unix sockets of these paths now: an accepted socket has the path of its listener.
+pub(crate) fn unix_clients(paths: &[String]) -> usize {
+    let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let connected = |line: &&str| {
+        let mut words = line.split_whitespace().skip(3);
+        let (flags, state, path) = (words.next(), words.nth(1), words.nth(1));
+        // SS_CONNECTED, and not listening.
+        (flags, state) == (Some("00000000"), Some("03")) && path.is_some_and(|path| paths.iter().any(|own| own == path))
+    };
+    text.lines().skip(1).filter(connected).count()
 }
 
 /// Listening unix sockets with a name, and which of these processes hold them. From `/proc/net/unix`,

@@ -64,16 +64,17 @@ impl Book {
         all.filter(move |(_, index)| of.contains(&self.services[*index].name)).map(|(door, _)| door)
     }
 
-    /// Whose a connection at `local` is that came in by one of the doors for which `by` is true. Where two services
-    /// share one door, its cgroup decides.
-    fn whose(&self, local: SocketAddr, cgroup: Option<u64>, by: impl Fn(&Door) -> bool) -> Option<usize> {
-        let doors = self.by_port.get(&local.port())?;
-        let score = |(door, index): &(Door, usize)| {
+    /// Whose a connection at `local` is that came in by one of the doors for which `by` is true. Where several services
+    /// share one door, its cgroup decides; where that does not tell, it may be any one's, and counts for each: none of
+    /// them is drained before it has gone.
+    fn whose(&self, local: SocketAddr, cgroup: Option<u64>, by: impl Fn(&Door) -> bool) -> impl Iterator<Item = usize> {
+        let score = move |(door, index): &(Door, usize)| {
             let own = cgroup.is_some_and(|id| self.services[*index].cgroups.contains(&id));
             by(door).then(|| door.fit(local)).flatten().map(|fit| (fit, own))
         };
-        let best = doors.iter().filter_map(|door| score(door).map(|score| (score, door.1)));
-        best.max_by_key(|(score, _)| *score).map(|(_, index)| index)
+        let doors = self.by_port.get(&local.port()).map_or(&[][..], Vec::as_slice);
+        let best = doors.iter().filter_map(&score).max();
+        doors.iter().filter(move |door| best.is_some() && score(door) == best).map(|(_, index)| *index)
     }
 
     fn may_enter(&self, index: usize, peer: SocketAddr) -> bool {
@@ -124,7 +125,7 @@ fn walk(
         }
         let query = diag::Query { ports, info: true, ..diag::Query::default() };
         diag.dump(&query, &mut |row| {
-            if let Some(index) = book.whose(row.local, row.cgroup, is_here) {
+            for index in book.whose(row.local, row.cgroup, is_here) {
                 let name = &book.services[index].name;
                 if of.contains(name) {
                     each(name, index, row);
@@ -143,15 +144,16 @@ fn has_udp(book: &Book, name: &ServiceName) -> bool {
 /// UDP flows that the gate knows: sessions of those doors where it learns or refuses.
 fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result<(), Why> {
     for flow in crate::converge::flows()? {
-        let Some(index) = book.whose(flow.local, None, |door| !door.is_tcp()) else { continue };
-        let Some(list) = seen.get_mut(&book.services[index].name) else { continue };
-        list.push(Seen {
-            id: flow_id(flow.peer, flow.local),
-            peer: flow.peer,
-            state: SessionState::Flow,
-            age: Age::Unknown,
-            may_enter: book.may_enter(index, flow.peer),
-        });
+        for index in book.whose(flow.local, None, |door| !door.is_tcp()) {
+            let Some(list) = seen.get_mut(&book.services[index].name) else { continue };
+            list.push(Seen {
+                id: flow_id(flow.peer, flow.local),
+                peer: flow.peer,
+                state: SessionState::Flow,
+                age: Age::Unknown,
+                may_enter: book.may_enter(index, flow.peer),
+            });
+        }
     }
     Ok(())
 }
@@ -227,7 +229,7 @@ pub(crate) fn sessions(
 
 fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
     let flows = crate::converge::flows()?.into_iter().filter(|flow| {
-        book.whose(flow.local, None, |door| !door.is_tcp()).is_some_and(|index| book.services[index].name == *name)
+        book.whose(flow.local, None, |door| !door.is_tcp()).any(|index| book.services[index].name == *name)
     });
     Ok(flows
         .map(|flow| Session {

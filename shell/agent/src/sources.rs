@@ -1,12 +1,15 @@
 //! Sources of the kernel's events, as the loops wait for them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use ebb_kernel::{diag, gate};
+use ebb_model::Why;
 use tokio::io::unix::AsyncFd;
 
 use crate::behind;
+use crate::world::chain;
 
 /// A source of the kernel's events, as tokio wants it.
 pub(crate) struct Readable<T>(pub(crate) T);
@@ -39,6 +42,13 @@ pub(crate) async fn gate_altered(watch: Option<&mut AsyncFd<Readable<gate::Watch
     }
     ready.clear_ready();
     by
+}
+
+/// Where somebody listens now, by TCP or UDP, containers behind this host included.
+pub(crate) fn listening_at() -> Result<Vec<SocketAddr>, Why> {
+    let rows = diag::listeners()
+        .map_err(|error| Why::Unread { what: "the listening sockets".into(), cause: chain(&error) })?;
+    Ok(rows.iter().map(|row| row.local).chain(behind::listeners().into_iter().map(|(at, _)| at)).collect())
 }
 
 /// Inodes of the listening sockets: a new one means a new door or a restart.

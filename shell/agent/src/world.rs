@@ -187,6 +187,9 @@ pub(crate) fn unread(error: &ebb_store::StoreError) -> Why {
     if error.is_not_permitted() {
         return Why::NotPermitted { what: "change holds".to_owned() };
     }
+    if error.is_of_writing() {
+        return Why::Unwritten { what: "the store".to_owned(), cause: chain(error) };
+    }
     Why::Unread { what: "the store".to_owned(), cause: chain(error) }
 }
 

@@ -175,6 +175,9 @@ pub struct ResumeRequest {
     pub requester: String,
     /// How long a service may take to be up, in seconds.
     pub up_within_seconds: u64,
+    /// Take the doors that it has now for those that it should have.
+    #[serde(default)]
+    pub as_is: bool,
     /// Print what would happen, and change nothing.
     pub dry_run: bool,
 }

@@ -21,7 +21,10 @@ pub enum Answer {
     /// It is complete.
     Whole(Exit),
     /// The operator left before.
-    Left,
+    Left {
+        /// A stop had begun, which nothing takes back.
+        stopping: bool,
+    },
 }
 
 /// Whether the operator can leave while the agent works on, and how that is heard.
@@ -68,6 +71,7 @@ pub async fn ask(
     screen.begin();
     let mut frames = client.ask(request).await?;
     let mut exit = Exit::Done;
+    let mut stopping = std::collections::BTreeSet::new();
     let mut redraw = tokio::time::interval(REDRAW);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -76,7 +80,7 @@ pub async fn ask(
             biased;
             () = leave.asked() => {
                 screen.leave()?;
-                return Ok(Answer::Left);
+                return Ok(Answer::Left { stopping: !stopping.is_empty() });
             }
             frame = frames.next() => match frame {
                 None => return Err(Problem::CutShort),
@@ -86,6 +90,13 @@ pub async fn ask(
                 }
                 Some(frame) => {
                     exit = exit.graver(Exit::of(&frame));
+                    match &frame {
+                        Frame::Progress(progress) if progress.doing == "stopping" => {
+                            stopping.insert(progress.service.clone());
+                        }
+                        Frame::Drained(report) => drop(stopping.remove(&report.service)),
+                        _ => {}
+                    }
                     screen.frame(&frame, text)?;
                 }
             },
@@ -107,7 +118,7 @@ pub async fn look(
 ) -> Result<Exit, Problem> {
     match ask(client, request, text, screen, Leave::NEVER).await? {
         Answer::Whole(exit) => Ok(exit),
-        Answer::Left => Ok(Exit::Detached),
+        Answer::Left { .. } => Ok(Exit::Detached),
     }
 }
 
@@ -242,7 +253,7 @@ mod tests {
             let leave = Leave::by_signal().unwrap();
             let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, leave).await };
             let (answer, ()) = tokio::join!(asked, agent);
-            assert_eq!(answer.unwrap(), Answer::Left, "{kind}");
+            assert_eq!(answer.unwrap(), Answer::Left { stopping: false }, "{kind}");
             assert!(err.text().starts_with("nginx  draining  37 of 212 left"), "{}", err.text());
         }
     }

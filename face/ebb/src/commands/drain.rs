@@ -100,15 +100,19 @@ impl DrainArgs {
         }
     }
 
-    /// What Ctrl-C leaves behind, and how to go on. `resident`: the agent goes on.
-    fn left(&self, resident: bool) -> String {
+    /// What Ctrl-C leaves behind, and how to go on. `resident`: the agent goes on;
+    /// `stopping`: a stop has begun.
+    fn left(&self, resident: bool, stopping: bool) -> String {
         let requester = &self.wish.as_whom.requester;
         let (stays, watch) = if resident {
             let watch = if self.which.all { "ebb watch".to_owned() } else { again("watch", &self.which, "") };
             ("The agent goes on with it: hold and gate stay, and all else is done as asked.", watch)
         } else {
-            let stays =
-                "Nobody watches any more. Hold and gate stay: new connections are refused, and nothing more is done.";
+            let stays = if stopping {
+                "Nobody watches any more. Hold and gate stay; the stop that has begun goes on."
+            } else {
+                "Nobody watches any more. Hold and gate stay: new connections are refused, and nothing is stopped."
+            };
             (stays, again("drain", &self.which, requester))
         };
         format!(
@@ -125,10 +129,15 @@ impl DrainArgs {
 /// [`Problem`]
 pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
-    match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await? {
+    let answer = match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await {
+        // Whoever read it has gone, and the drain is not over: that is no success.
+        Err(problem) if problem.is_broken_pipe() && !args.dry_run => return Ok(Exit::Detached),
+        answer => answer?,
+    };
+    match answer {
         Answer::Whole(exit) => Ok(exit),
-        Answer::Left => {
-            screen.say(&args.left(client.is_resident()));
+        Answer::Left { stopping } => {
+            screen.say(&args.left(client.is_resident(), stopping));
             screen.result(b"")?;
             Ok(Exit::Detached)
         }
@@ -174,14 +183,14 @@ mod tests {
 
     #[test]
     fn leaving_says_what_stays_and_how_to_go_on() {
-        let text = args("ebb drain nginx --as deploy").left(false);
+        let text = args("ebb drain nginx --as deploy").left(false, false);
         assert!(text.contains("Hold and gate stay"));
         assert!(text.ends_with(
             "  to watch again: ebb drain nginx --as deploy\n  to see it:      ebb status nginx\n  to undo:        ebb \
              resume nginx --as deploy"
         ));
-        let resident = args("ebb drain nginx --as deploy").left(true);
+        let resident = args("ebb drain nginx --as deploy").left(true, false);
         assert!(resident.contains("The agent goes on") && resident.contains("to watch again: ebb watch nginx\n"));
-        assert!(args("ebb drain --all").left(false).contains("to see it:      ebb status\n"));
+        assert!(args("ebb drain --all").left(false, false).contains("to see it:      ebb status\n"));
     }
 }

@@ -123,7 +123,7 @@ pub async fn run(args: &EndArgs, client: &Client, screen: &mut Screen) -> Result
     }
     match ask(client, args.request(false), &mut End::default(), screen, Leave::by_signal()?).await? {
         Answer::Whole(exit) => Ok(exit),
-        Answer::Left => {
+        Answer::Left { .. } => {
             screen.say("\nLeft: sessions that have not been ended yet stay.");
             screen.result(b"")?;
             Ok(Exit::Detached)

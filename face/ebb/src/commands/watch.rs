@@ -36,7 +36,7 @@ pub async fn run(args: WatchArgs, client: &Client, screen: &mut Screen) -> Resul
     let request = Request::Watch(WatchRequest { services: args.services });
     match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await? {
         Answer::Whole(exit) => Ok(exit),
-        Answer::Left => {
+        Answer::Left { .. } => {
             screen.say("\nThe agent goes on with it; `ebb watch` shows it again.");
             screen.result(b"")?;
             Ok(Exit::Detached)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebb_decide::drain::Drain;
 use ebb_decide::ledger::Ledger;
-use ebb_model::{DrainRecord, DrainSpec, Level, Now, Origin, Proto, Service, ServiceName, Up, Why};
+use ebb_model::{DrainRecord, DrainSpec, Hold, Level, Now, Origin, Proto, Record, Service, ServiceName, Up, Why};
 use ebb_systemd::UnitName;
 use ebb_wire::v1::Which;
 
@@ -20,13 +20,15 @@ pub(crate) enum Admission {
     AlreadySo(String),
 }
 
-/// Decides whether a service is drained now, and with what.
+/// Decides whether a service (one of `services`) is drained now, and with what. `began_before`: by an agent before us, whose deadline counts;
+/// else it counts from now.
 pub(crate) fn admit(
     world: &World,
-    service: &Service,
+    (service, services): (&Service, &[Service]),
     known: &Known,
     wish: &Checked,
     spec: &DrainSpec,
+    began_before: Option<&DrainRecord>,
 ) -> Result<Admission, Why> {
     if !world.store().is_writable() {
         return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
@@ -40,17 +42,14 @@ pub(crate) fn admit(
     }
     let held = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
     let stopped = matches!(service.up, Up::Stopped | Up::Failed) && !record.stopped.is_empty();
-    if let Some(hold) = held
-        && stopped
-    {
-        return Ok(Admission::AlreadySo(format!(
-            "{} is drained and stopped already, held by `{}`; `ebb resume {}` brings it back",
-            service.name, hold.requester, service.name
-        )));
-    }
     let hold = merge(world, known, service, wish, level(spec));
+    if stopped {
+        return already_stopped(world, (service, services), known, &hold, &record);
+    }
     let now = world.now();
     let (ledger, began) = going_on(world, &record)?;
+    let same_boot = began_before.filter(|drain| drain.boot_id == world.boot_id);
+    let deadline = same_boot.map_or_else(|| spec.deadline.map(|span| now.mono + span), |drain| drain.deadline);
     let before = record.drain.take().filter(|_| began.is_some());
     record.drain = Some(DrainRecord {
         requester: wish.requester.clone(),
@@ -62,14 +61,17 @@ pub(crate) fn admit(
         drained_at: None,
         watcher: Some(world.me),
         spec: Some(spec.clone()),
+        deadline,
     });
     let learn_until = converge::learn_until(world, &record);
     Ok(Admission::Accept(Box::new(Tracked {
-        drain: Drain::new(spec.clone(), learn_until, ledger, began.map_or(now.mono, |began| began.mono)),
+        drain: Drain::new(spec.clone(), learn_until, ledger, began.map_or(now.mono, |began| began.mono))
+            .until(deadline),
         refused: Refused { before: record.refused_before, ..Refused::default() },
         placed_now: held.is_none(),
         began: began.unwrap_or(now),
         units_up: units_up(service),
+        along: Vec::new(),
         leaks: Vec::new(),
         gates_lost: 0,
         requester: wish.requester.clone(),
@@ -79,13 +81,99 @@ pub(crate) fn admit(
     })))
 }
 
+/// What systemd stops along with a service.
+#[derive(Default)]
+pub(crate) struct Along {
+    /// Units that are up, and no part of the service.
+    pub(crate) units: Vec<String>,
+    /// Services with doors among them.
+    pub(crate) services: Vec<ServiceName>,
+    /// Units of the service that nothing can start again.
+    pub(crate) transient: Vec<String>,
+}
+
+impl Along {
+    /// What to know before the stop.
+    pub(crate) fn warnings(&self, service: &Service, spec: &DrainSpec) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !spec.stop {
+            return warnings;
+        }
+        if !self.units.is_empty() {
+            warnings.push(format!("systemd stops along with it: {}; a resume starts them too", self.units.join(", ")));
+        }
+        if !self.transient.is_empty() {
+            let units = self.transient.join(", ");
+            warnings.push(format!("{units}: transient (systemd-run), nothing can start it again once it is stopped"));
+        }
+        if matches!(service.origin, Origin::Trees(_)) {
+            warnings.push(format!(
+                "{} was started by hand: `ebb resume` can verify and open it, but not start it",
+                service.name
+            ));
+        }
+        warnings
+    }
+}
+
+/// What would be stopped along with this service. Empty where it cannot be told.
+pub(crate) async fn stopped_along(world: &World, service: &Service, all: &[Service]) -> Along {
+    let (Some(systemd), Origin::Units { units, sockets }) = (&world.systemd, &service.origin) else {
+        return Along::default();
+    };
+    let own = |name: &str| sockets.iter().any(|one| one == name) || units.iter().any(|one| one.name == name);
+    let mut along = Along::default();
+    for name in units.iter().filter_map(|unit| UnitName::new(&unit.name).ok()) {
+        let Ok(unit) = systemd.unit(&name).await else { continue };
+        along.transient.extend(unit.is_transient().then(|| unit.name.to_string()));
+        let others = unit.stops_with.iter().map(ToString::to_string).filter(|other| !own(other));
+        along.units.extend(others.filter(|other| !along.units.contains(other)).collect::<Vec<_>>());
+    }
+    let of = |service: &&Service| match &service.origin {
+        Origin::Units { units, .. } => units.iter().any(|unit| along.units.contains(&unit.name)),
+        Origin::Trees(_) => false,
+    };
+    along.services = all
+        .iter()
+        .filter(of)
+        .filter(|other| !other.doors.is_empty() && other.name != service.name)
+        .map(|other| other.name.clone())
+        .collect();
+    along
+}
+
 /// The level of the hold that a drain needs.
 pub(crate) const fn level(spec: &DrainSpec) -> Level {
     if spec.stop { Level::Stopped } else { Level::Draining }
 }
 
+/// Nothing is left to drain or stop; the hold is placed if it is another requester's, and the gate put back if it was lost.
+fn already_stopped(
+    world: &World,
+    (service, services): (&Service, &[Service]),
+    known: &Known,
+    hold: &Hold,
+    record: &Record,
+) -> Result<Admission, Why> {
+    let name = &service.name;
+    let _lock = world.lock()?;
+    world.store().place(hold, record).map_err(|error| unread(&error))?;
+    let converged = converge::converge(world, services)?;
+    let others: Vec<_> = known.holds_of(name).map(|hold| format!("`{}`", hold.requester)).collect();
+    let now = if known.holds_of(name).any(|old| old.requester == hold.requester) {
+        ""
+    } else {
+        "; it is held by you too now"
+    };
+    let back = if converged.changed { "; its gate was not there, and is shut again" } else { "" };
+    Ok(Admission::AlreadySo(format!(
+        "{name} is drained and stopped already, held by {}{now}{back}; `ebb resume {name}` brings it back",
+        others.join(", ")
+    )))
+}
+
 /// The ledger and beginning of a drain that was interrupted in this boot, if there is one; else new ones.
-fn going_on(world: &World, record: &ebb_model::Record) -> Result<(Ledger, Option<Now>), Why> {
+fn going_on(world: &World, record: &Record) -> Result<(Ledger, Option<Now>), Why> {
     let Some(drain) = record.drain.as_ref().filter(|drain| drain.boot_id == world.boot_id) else {
         return Ok((Ledger::default(), None));
     };
@@ -116,7 +204,11 @@ pub(crate) fn warnings(service: &Service, which: &Which) -> Vec<String> {
     }
     if !service.unix_doors.is_empty() {
         let paths: Vec<_> = service.unix_doors.iter().map(|door| door.path.clone()).collect();
-        warnings.push(format!("unix sockets are not held, local clients can still come in: {}", paths.join(", ")));
+        let now = look::unix_clients(&paths);
+        warnings.push(format!(
+            "unix sockets are not held: {}; their clients ({now} now) are not waited for, and a stop ends them",
+            paths.join(", ")
+        ));
     }
     for door in &service.doors {
         match (door.proto, door.port) {

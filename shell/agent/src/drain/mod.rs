@@ -4,6 +4,7 @@ mod admit;
 mod perform;
 mod plan;
 pub(crate) mod runs;
+mod stop;
 mod tracked;
 pub(crate) mod watch;
 
@@ -52,10 +53,22 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
     let admission = world.runs.admission.lock().await;
     let (fresh, under_way): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|service| world.runs.of(&service.name).is_none());
+    let names: BTreeSet<&ServiceName> = fresh.iter().map(|service| &service.name).collect();
     let mut tracked = Vec::new();
-    for service in fresh {
-        match admit::admit(world, service, &known, &wish, &spec) {
-            Ok(admit::Admission::Accept(one)) => tracked.push(*one),
+    for service in &fresh {
+        let along =
+            if spec.stop { admit::stopped_along(world, service, &services).await } else { admit::Along::default() };
+        let others: Vec<_> = along.services.iter().filter(|other| !names.contains(other)).cloned().collect();
+        if !others.is_empty() {
+            let why = Why::StopsAlso { service: service.name.clone(), others };
+            reply.send(say::refusal(Some(service.name.as_str()), &why)).await;
+            continue;
+        }
+        for warning in along.warnings(service, &spec) {
+            reply.send(say::note(Some(service.name.as_str()), true, warning)).await;
+        }
+        match admit::admit(world, (service, &services), &known, &wish, &spec, None) {
+            Ok(admit::Admission::Accept(one)) => tracked.push(Tracked { along: along.units, ..*one }),
             Ok(admit::Admission::AlreadySo(text)) => {
                 reply.send(say::note(Some(service.name.as_str()), false, text)).await;
             }
@@ -123,7 +136,9 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
         let service = services.iter().find(|service| service.name == record.service);
         let (Some(hold), Some(service)) = (hold, service) else { continue };
         let wish = Checked::again(hold);
-        if let Ok(admit::Admission::Accept(one)) = admit::admit(world, service, &known, &wish, spec) {
+        if let Ok(admit::Admission::Accept(one)) =
+            admit::admit(world, (service, &services), &known, &wish, spec, Some(drain))
+        {
             tracked.push(*one);
         }
     }

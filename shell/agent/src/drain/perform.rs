@@ -1,30 +1,29 @@
 //! Performs what a drain asks for: each action is idempotent, and its end is the drain's next input.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use ebb_decide::drain::{Action, Input};
 use ebb_kernel::probe::Answer;
-use ebb_kernel::process;
 use ebb_model::{
-    DoorProof, Event, EventKind, How, Origin, Outcome, Proof, Proto, Session, SessionId, SessionState, Stopped, Tree,
-    Up, Why, duration,
+    Door, DoorProof, Event, EventKind, How, Origin, Outcome, Proof, Session, SessionId, SessionState, Stopped, Up, Why,
+    duration,
 };
-use ebb_systemd::{Systemd, UnitName};
 use ebb_wire::v1::{Frame, Sort};
 
+use super::stop;
 use super::watch::{Outside, Watch, cookies};
+use crate::knock::{knock, met, targets};
 use crate::observe;
 use crate::verbs::end;
 use crate::verbs::hold::{gate_shut, placed, release_one, tell};
-use crate::verbs::resume::{knock, met};
+
+use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
-use crate::world::{chain, unread};
+use crate::verbs::status::watcher;
+use crate::world::unread;
 use crate::{converge, say};
 
-/// A stop is given this long: systemd's own limits (`TimeoutStopSec`, 90 s by default) end it before.
-const STOP: std::time::Duration = std::time::Duration::from_secs(900);
-/// After its stop, a unit must still be down after this time.
-const STAYS_DOWN: std::time::Duration = std::time::Duration::from_millis(300);
-/// A process started by hand is given this long after SIGTERM.
-const TERM: std::time::Duration = std::time::Duration::from_secs(90);
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
 /// Stragglers that a report names.
@@ -73,15 +72,22 @@ impl Watch<'_> {
         }
     }
 
-    async fn place(&self, index: usize) -> Input {
+    async fn place(&mut self, index: usize) -> Input {
         let one = &self.tracked[index];
-        let result = {
-            let lock = self.world.lock();
-            lock.and_then(|_lock| self.world.store().place(&one.hold, &one.record).map_err(|error| unread(&error)))
-        };
+        let result = self.world.lock().and_then(|_lock| {
+            // Somebody may have begun to drain it since we looked.
+            let known = Known::read(self.world)?;
+            match known.record_of(&one.service.name).and_then(watcher).filter(|pid| *pid != self.world.me.pid) {
+                Some(pid) => Err(Why::Watched { service: one.service.name.clone(), pid }),
+                None => self.world.store().place(&one.hold, &one.record).map_err(|error| unread(&error)),
+            }
+        });
         if let Err(why) = result {
+            // Nothing of ours is there to be undone; what is there is theirs.
+            self.tracked[index].placed_now = false;
             return Input::Failed(why);
         }
+        let one = &self.tracked[index];
         if one.placed_now {
             self.say(placed(self.world, &one.hold, &one.service)).await;
         }
@@ -113,30 +119,7 @@ impl Watch<'_> {
     }
 
     async fn prove(&mut self, index: usize) -> Vec<DoorProof> {
-        let one = &self.tracked[index];
-        let excepted = |ip: std::net::IpAddr| one.hold.except.iter().any(|range| range.contains(ip));
-        let (mut proofs, mut knocked) = (Vec::new(), std::collections::BTreeSet::new());
-        for door in &one.record.doors {
-            let not_probed = |because: &str| DoorProof {
-                door: *door,
-                refused: Err(Why::NotProbed { door: *door, because: because.to_owned() }),
-            };
-            let from_here = crate::verbs::resume::targets(door);
-            if door.proto != Proto::Tcp {
-                proofs.push(not_probed("a UDP door gives no answer by itself"));
-            } else if from_here.iter().any(|at| excepted(at.ip())) {
-                proofs.push(not_probed("this server's own address is let in by --except"));
-            } else {
-                knocked.insert(*door);
-            }
-        }
-        match knock(&knocked, None).await {
-            Err(why) => proofs.extend(knocked.iter().map(|door| DoorProof { door: *door, refused: Err(why.clone()) })),
-            Ok(answers) => {
-                self.tracked[index].record.own_probes += answers.len() as u64;
-                proofs.extend(knocked.iter().map(|door| proof_of(*door, &answers)));
-            }
-        }
+        let proofs = self.prove_doors(index, &self.tracked[index].record.doors.clone()).await;
         let one = &self.tracked[index];
         let refused = proofs.iter().filter(|proof| proof.refused.is_ok()).count();
         if refused == proofs.len() {
@@ -144,6 +127,33 @@ impl Watch<'_> {
             let event = Event::new(self.world.now().wall, EventKind::GateProven, &one.service.name, text)
                 .with("doors", refused);
             self.say(tell(self.world, &one.service, &event)).await;
+        }
+        proofs
+    }
+
+    /// Knocks at these doors, which must refuse.
+    pub(crate) async fn prove_doors(&mut self, index: usize, doors: &BTreeSet<Door>) -> Vec<DoorProof> {
+        let one = &self.tracked[index];
+        let excepted = |at: &SocketAddr| one.hold.except.iter().any(|range| range.contains(at.ip()));
+        let (mut proofs, mut knocked) = (Vec::new(), BTreeSet::new());
+        for door in doors {
+            let because = match targets(door) {
+                Ok(from_here) if from_here.iter().any(excepted) => "this server's own address is let in by --except",
+                Ok(_) => {
+                    knocked.insert(*door);
+                    continue;
+                }
+                Err(because) => because,
+            };
+            proofs
+                .push(DoorProof { door: *door, refused: Err(Why::NotProbed { door: *door, because: because.into() }) });
+        }
+        match knock(&knocked, None).await {
+            Err(why) => proofs.extend(knocked.iter().map(|door| DoorProof { door: *door, refused: Err(why.clone()) })),
+            Ok(answers) => {
+                self.tracked[index].record.own_probes += answers.len() as u64;
+                proofs.extend(knocked.iter().map(|door| proof_of(*door, &answers)));
+            }
         }
         proofs
     }
@@ -205,7 +215,7 @@ impl Watch<'_> {
     /// Ends sessions beside the loop: a hundred thousand take seconds.
     async fn end(&self, index: usize, how: How, ids: Vec<SessionId>) {
         let one = &self.tracked[index];
-        let ids: std::collections::BTreeSet<SessionId> = ids.into_iter().collect();
+        let ids: BTreeSet<SessionId> = ids.into_iter().collect();
         let mut sessions = self.sessions_of(index).await;
         sessions.retain(|session| ids.contains(&session.id));
         let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
@@ -217,6 +227,10 @@ impl Watch<'_> {
                 .unwrap_or_else(|why| end::Came { why: Some(why), ..end::Came::default() });
             let count = came.goodbyes + came.cut;
             let mut text = format!("{count} sessions of {} were {verb}", service.name);
+            if !came.kept.is_empty() {
+                let others: Vec<_> = service.shared_with.iter().map(ToString::to_string).collect();
+                text = format!("{text}; {} at a shared door may be those of {}", came.kept.len(), others.join(", "));
+            }
             if let Some(why) = &came.why {
                 text = format!("{text}; {} were not: {why}", came.failed);
             }
@@ -226,6 +240,9 @@ impl Watch<'_> {
             reply.send(tell(&world, &service, &event)).await;
             // The loop may be over by now; then nobody needs to know.
             let _ = outside.send(Outside::Done(index, Input::WereGone(came.gone))).await;
+            if !came.kept.is_empty() {
+                let _ = outside.send(Outside::Done(index, Input::Kept(came.kept))).await;
+            }
         });
     }
 
@@ -249,7 +266,11 @@ impl Watch<'_> {
             drain.drained_at = Some(now.wall);
         }
         one.record.refused_before = one.refused.before;
-        let _ = self.world.store().remember(&one.record);
+        let remembered = self.world.store().remember(&one.record);
+        if let Err(error) = remembered {
+            let text = format!("that it is drained could not be written down: {}", unread(&error));
+            self.say(say::note(Some(self.tracked[index].service.name.as_str()), true, text)).await;
+        }
         let one = &self.tracked[index];
         let tally = one.drain.tally();
         let text = format!(
@@ -283,22 +304,27 @@ impl Watch<'_> {
             Origin::Trees(trees) => trees.iter().cloned().map(Stopped::Tree).collect(),
         };
         let before = std::mem::take(&mut one.record.stopped);
-        let known: std::collections::BTreeSet<_> = before.iter().cloned().collect();
-        one.record.stopped =
-            before.into_iter().chain(stopped.iter().filter(|one| !known.contains(one)).cloned()).collect();
+        let known: BTreeSet<_> = before.iter().cloned().collect();
+        let along = one.along.iter().cloned().map(Stopped::Unit);
+        let fresh = stopped.iter().cloned().chain(along).filter(|one| !known.contains(one));
+        one.record.stopped = before.into_iter().chain(fresh).collect();
         // In the order in which they are started again.
         one.record.stopped.sort_by_key(|stopped| !matches!(stopped, Stopped::Unit(unit) if unit.ends_with(".socket")));
         let remembered = self.world.lock().and_then(|_lock| match self.released(index) {
             Some(why) => Err(why),
             None => self.world.store().remember(&self.tracked[index].record).map_err(|error| unread(&error)),
         });
-        let (outside, systemd) = (self.outside.clone(), self.world.systemd.clone());
+        let (outside, systemd, reply) = (self.outside.clone(), self.world.systemd.clone(), self.reply.clone());
+        let (name, doors) = (self.tracked[index].service.name.clone(), self.tracked[index].record.doors.clone());
         tokio::spawn(async move {
             let result = match remembered {
                 Err(why) => Err(why),
-                Ok(()) => stop_all(systemd.as_ref(), &stopped).await,
+                Ok(()) => stop::all(systemd.as_ref(), &stopped, &doors).await,
             };
-            let _ = outside.send(Outside::Done(index, Input::Stopped(result))).await;
+            for remark in result.iter().flatten() {
+                reply.send(say::note(Some(name.as_str()), true, remark.clone())).await;
+            }
+            let _ = outside.send(Outside::Done(index, Input::Stopped(result.map(drop)))).await;
         });
     }
 
@@ -329,7 +355,7 @@ impl Watch<'_> {
         if one.gates_lost > 0 {
             // Whoever is still there is named as a leak; of those who came and went nobody knows.
             let text = format!(
-                "somebody else took the gate away {} times; it was put back at once, but clients may have come and gone meanwhile",
+                "somebody else took the gate away {} times; it was put back at once, but clients may have come and gone meanwhile, and not all refusals are counted",
                 one.gates_lost
             );
             self.say(say::note(Some(one.service.name.as_str()), true, text)).await;
@@ -382,7 +408,7 @@ async fn with_processes(service: ebb_model::Service, sessions: Vec<Session>) -> 
     named.await.unwrap_or(unnamed)
 }
 
-fn proof_of(door: ebb_model::Door, answers: &[(ebb_model::Door, Answer)]) -> DoorProof {
+fn proof_of(door: Door, answers: &[(Door, Answer)]) -> DoorProof {
     let bad = answers.iter().find(|(at, answer)| *at == door && *answer != Answer::Refused);
     let refused = match bad {
         None => Ok(()),
@@ -390,56 +416,4 @@ fn proof_of(door: ebb_model::Door, answers: &[(ebb_model::Door, Answer)]) -> Doo
         Some((_, answer)) => Err(Why::NotProbed { door, because: met(*answer) }),
     };
     DoorProof { door, refused }
-}
-
-async fn stop_all(systemd: Option<&Systemd>, stopped: &[Stopped]) -> Result<(), Why> {
-    for one in stopped {
-        match one {
-            Stopped::Unit(unit) => stop_unit(systemd, unit).await?,
-            Stopped::Tree(tree) => stop_tree(tree).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn stop_unit(systemd: Option<&Systemd>, unit: &str) -> Result<(), Why> {
-    let failed = |result: String| Why::UnitFailed { unit: unit.to_owned(), verb: "stop", result };
-    let systemd = systemd.ok_or_else(|| failed("systemd does not run here".to_owned()))?;
-    let name = UnitName::new(unit).map_err(|error| failed(chain(&error)))?;
-    let report = systemd.stop(&name, STOP).await.map_err(|error| failed(chain(&error)))?;
-    if !report.is_down() {
-        return Err(failed(format!("the job ended `{}`, the unit is {}", report.end, report.after.active)));
-    }
-    // A hook or a supervisor may bring it back at once: stopped is what stays stopped.
-    tokio::time::sleep(STAYS_DOWN).await;
-    let now = systemd.states(std::slice::from_ref(&name)).await.map_err(|error| failed(chain(&error)))?;
-    if let Some(line) = now.iter().find(|line| line.active.is_up() || line.job.is_some()) {
-        return Err(failed(format!("it was stopped, and somebody started it again: it is {}", line.active)));
-    }
-    if report.left_failed() {
-        // It is down, and its sessions had ended before: `failed` (nginx after its 5 s, pg_ctlcluster) would only
-        // mislead whoever looks next.
-        let _ = systemd.reset_failed(&name).await;
-    }
-    Ok(())
-}
-
-async fn stop_tree(tree: &Tree) -> Result<(), Why> {
-    let (pid, ticks) = (tree.root, tree.started_ticks);
-    let failed = |result: String| Why::UnitFailed { unit: format!("process {pid}"), verb: "stop", result };
-    let ended = tokio::task::spawn_blocking(move || -> Result<bool, process::Error> {
-        let Some(pid) = process::Pid::new(pid) else { return Ok(true) };
-        let handle = match process::Handle::open(pid, ticks) {
-            Err(process::Error::Gone { .. }) => return Ok(true),
-            other => other?,
-        };
-        handle.signal(process::Signal::Terminate)?;
-        handle.wait_exit(TERM)
-    });
-    match ended.await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(failed(format!("it still runs {} after SIGTERM", duration(TERM.into())))),
-        Ok(Err(error)) => Err(failed(chain(&error))),
-        Err(error) => Err(failed(error.to_string())),
-    }
 }

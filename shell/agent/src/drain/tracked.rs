@@ -19,6 +19,8 @@ pub(crate) struct Tracked {
     /// The hold was not there before this command: if the gate cannot be shut, it goes again.
     pub(crate) placed_now: bool,
     pub(crate) units_up: BTreeMap<String, Up>,
+    /// Units that systemd stops along with it, and that a resume starts again.
+    pub(crate) along: Vec<String>,
     pub(crate) refused: Refused,
     /// How often somebody else took the gate away while we watched.
     pub(crate) gates_lost: u32,

@@ -256,10 +256,10 @@ impl<'a> Watch<'a> {
         if one.hold == hold && *one.drain.spec() == spec {
             return;
         }
-        one.drain.respec(spec.clone());
+        one.drain.respec(spec.clone(), self.world.now().mono);
         one.hold = hold;
         if let Some(drain) = &mut one.record.drain {
-            drain.spec = Some(spec);
+            (drain.deadline, drain.spec) = (one.drain.deadline_at(), Some(spec));
         }
         let placed = self.world.lock().and_then(|_lock| {
             let one = &self.tracked[index];
@@ -336,10 +336,35 @@ impl<'a> Watch<'a> {
             if let Origin::Trees(trees) = &self.tracked[index].service.origin
                 && !trees.iter().any(|tree| look::is_alive(tree.root, tree.started_ticks))
             {
-                let seen = "its process has ended".to_owned();
-                self.step(index, Input::Up(Up::Stopped, seen)).await;
+                self.look_for_successor(index).await;
             }
         }
+    }
+
+    /// The processes of a service without a unit have all ended: others may have taken over (a restart, an upgrade of
+    /// the program, workers that outlive their parent).
+    async fn look_for_successor(&mut self, index: usize) {
+        let Ok(services) = look::services(self.world).await else { return };
+        let one = &mut self.tracked[index];
+        let found = services.iter().find(|service| service.name == one.service.name);
+        let living = found.and_then(|service| match &service.origin {
+            Origin::Trees(trees) if trees.iter().any(|tree| look::is_alive(tree.root, tree.started_ticks)) => {
+                Some(trees)
+            }
+            _ => None,
+        });
+        let Some(trees) = living else {
+            let seen = "its process has ended".to_owned();
+            return self.step(index, Input::Up(Up::Stopped, seen)).await;
+        };
+        one.record.trees.clone_from(trees);
+        one.service.origin = Origin::Trees(trees.clone());
+        let _ = self.world.store().remember(&one.record);
+        let service = one.service.clone();
+        let text = format!("{} runs on as process {}; it is still held", service.name, trees[0].root);
+        let event = Event::new(self.world.now().wall, EventKind::ServiceRestartedElsewhere, &service.name, text);
+        self.say(tell(self.world, &service, &event)).await;
+        self.census_wanted = true;
     }
 
     /// A service opened another door, or was restarted: every door that is there now is held too.
@@ -359,6 +384,7 @@ impl<'a> Watch<'a> {
             }
             one.service.doors.extend(&new);
             one.record.doors.extend(&new);
+            one.record.added.extend(&new);
             let (record, service) = (one.record.clone(), one.service.clone());
             let kept = self.world.store().remember(&record);
             if kept.is_err() || converge::converge(self.world, &self.services).is_err() {
@@ -368,6 +394,8 @@ impl<'a> Watch<'a> {
             let text = format!("{} opened {}, which is shut now too", service.name, doors.join(", "));
             let event = Event::new(self.world.now().wall, EventKind::DoorAdded, &service.name, text);
             self.say(tell(self.world, &service, &event)).await;
+            let proofs = self.prove_doors(index, &new.into_iter().collect()).await;
+            self.step(index, Input::ProvedAlso(proofs)).await;
             self.census_wanted = true;
         }
         self.rebook();

@@ -26,6 +26,8 @@ pub(crate) struct Came {
     pub(crate) cut: u64,
     pub(crate) failed: u64,
     pub(crate) why: Option<Why>,
+    /// At a door that is shared, and held by none of the service's own processes.
+    pub(crate) kept: Vec<SessionId>,
 }
 
 pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
@@ -193,7 +195,12 @@ impl Ending<'_> {
     fn count(&self, came: &Came, report: &mut EndReport) {
         report.by_themselves += came.gone;
         report.cut += came.cut;
-        report.failed += came.failed;
+        report.failed += came.failed + came.kept.len() as u64;
+        if let (None, Some(with)) =
+            (&report.why, self.service.shared_with.iter().next().filter(|_| !came.kept.is_empty()))
+        {
+            report.why = Some(format!("{} may be sessions of {with}, which shares the door", came.kept.len()));
+        }
         if report.why.is_none() {
             report.why = came.why.as_ref().map(ToString::to_string);
         }
@@ -210,11 +217,27 @@ async fn all_sessions(book: &Book, service: &Service) -> Result<Vec<Session>, Wh
 /// Ends these sessions of a service, on a thread that may block.
 pub(crate) async fn end(service: &Service, sessions: Vec<Session>, how: How) -> Result<Came, Why> {
     let service = service.clone();
-    let ended = tokio::task::spawn_blocking(move || match how {
-        How::Goodbye => goodbye(&service, &sessions),
-        How::Destroy => destroy(&service, &sessions),
+    let ended = tokio::task::spawn_blocking(move || {
+        let (sessions, kept) = own(&service, sessions);
+        let came = match how {
+            How::Goodbye => goodbye(&service, &sessions),
+            How::Destroy => destroy(&service, &sessions),
+        };
+        Came { kept, ..came }
     });
     ended.await.map_err(|error| Why::Unread { what: "the endings".into(), cause: error.to_string() })
+}
+
+/// At a door that others share, only what this service's own processes hold is ended; the rest is kept.
+fn own(service: &Service, sessions: Vec<Session>) -> (Vec<Session>, Vec<SessionId>) {
+    if service.shared_with.is_empty() {
+        return (sessions, Vec::new());
+    }
+    let pids = pids(service);
+    let inodes = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    let holders = process::owners_of(&inodes, pids.into_iter()).holders;
+    let (own, kept): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|session| holders.contains_key(&session.inode));
+    (own, kept.into_iter().map(|session| session.id).collect())
 }
 
 /// Ends sessions as if their clients had gone away, where that loses nothing: idle, all sent, all read.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ebb_link::Reply;
 use ebb_model::{
-    Cidr, Door, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Who, Why,
+    Cidr, Door, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Up, Who, Why,
     duration,
 };
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
@@ -101,6 +101,7 @@ pub(crate) fn record(world: &World, known: &Known, service: &Service, learn: Spa
     let mut record = known.record_of(&service.name).cloned().unwrap_or_else(|| Record {
         service: service.name.clone(),
         doors: BTreeSet::new(),
+        added: BTreeSet::new(),
         units: Vec::new(),
         sockets: Vec::new(),
         trees: Vec::new(),
@@ -321,7 +322,15 @@ pub(crate) fn release_one(
     let mut frames = vec![tell(world, service, &event)];
     let remaining = others(&known, service, requester);
     if remaining.is_empty() {
-        let text = format!("{} accepts new connections", service.name);
+        let runs = !matches!(service.up, Up::Stopped | Up::Failed);
+        let text = if runs {
+            format!("{} accepts new connections", service.name)
+        } else {
+            format!(
+                "the gate of {} is open; it does not run, and whoever starts it lets new connections in",
+                service.name
+            )
+        };
         frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
     }
     let shut = !remaining.is_empty();

@@ -1,24 +1,25 @@
 //! `ebb resume`: start, verify, and only then open.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebb_kernel::probe::{self, Answer};
+use ebb_kernel::probe::Answer;
 use ebb_link::Reply;
-use ebb_model::{Door, Event, EventKind, Origin, Proto, Reach, Requester, Service, Stopped, Up, Why, duration};
+use ebb_model::{Door, Event, EventKind, Origin, Requester, Service, Stopped, Up, Why, duration};
 use ebb_systemd::UnitName;
 use ebb_wire::v1::{Frame, ResumeReport, ResumeRequest};
 
 use super::hold::{not_being_stopped, release_one, tell, usage};
 use super::services::Known;
 use crate::handle::refuse_all;
-use crate::world::{PROBE_MARK, World, chain};
+use crate::knock::{knock, met, targets};
+use crate::sources::listening_at;
+use crate::world::{PROBE_MARK, World, chain, unread};
 use crate::{converge, look, say};
 
-/// One local connection takes microseconds; this long means that nobody answers.
-pub(crate) const KNOCK: Duration = Duration::from_secs(2);
+/// A running service that answers at all its other doors has moved when one has been missing for so long.
+const MOVED: Duration = Duration::from_secs(10);
 /// Between two looks whether a service is up.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -27,6 +28,9 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
         Ok(requester) => requester,
         Err(error) => return usage(reply, &[error.to_string()]).await,
     };
+    if !request.dry_run && !world.store().is_writable() {
+        return Err(Why::NotPermitted { what: "resume services".to_owned() });
+    }
     let services = look::services(world).await?;
     let known = Known::read(world)?;
     let mine = |service: &Service| known.holds_of(&service.name).any(|hold| hold.requester == requester);
@@ -38,7 +42,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
         reply.send(say::note(None, false, format!("`{requester}` holds nothing: nothing to do"))).await;
     }
     for service in chosen {
-        let resume = Resume { world, service, services: &services, requester: &requester, reply };
+        let resume = Resume { world, service, services: &services, requester: &requester, as_is: request.as_is, reply };
         let name = service.name.as_str();
         if request.dry_run {
             reply.send(say::note(Some(name), false, resume.plan(&known))).await;
@@ -49,11 +53,23 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
     Ok(())
 }
 
+/// See [`Resume::doors_now`].
+struct DoorsNow {
+    wanted: BTreeSet<Door>,
+    listened: BTreeSet<Door>,
+}
+
+/// The doors at which one can knock from here.
+fn knockable(doors: &BTreeSet<Door>) -> BTreeSet<Door> {
+    doors.iter().filter(|door| targets(door).is_ok()).copied().collect()
+}
+
 struct Resume<'a> {
     world: &'a Arc<World>,
     service: &'a Service,
     services: &'a [Service],
     requester: &'a Requester,
+    as_is: bool,
     reply: &'a Reply,
 }
 
@@ -104,7 +120,7 @@ impl Resume<'_> {
         if others.is_empty() {
             self.must_run(known)?;
             report.started = self.start(known, up_within).await?;
-            report.verified = self.verify(known, up_within).await?;
+            report.verified = self.verify(up_within).await?;
         }
         let (frames, released) = release_one(self.world, self.service, self.services, self.requester)?;
         for frame in frames {
@@ -208,7 +224,8 @@ impl Resume<'_> {
             return Ok(false);
         }
         let report = systemd.start(&name, up_within).await.map_err(|error| failed(chain(&error)))?;
-        if report.after.active.is_up() {
+        // `activating` is not up: systemd may end it again, with whom it lets in meanwhile.
+        if look::up(&report.after.active) == Up::Running {
             return Ok(true);
         }
         Err(failed(format!(
@@ -217,28 +234,65 @@ impl Resume<'_> {
         )))
     }
 
-    /// Waits until each TCP door answers a probe that passes the gate by its mark.
-    async fn verify(&self, known: &Known, up_within: Duration) -> Result<Vec<String>, Why> {
-        let doors: BTreeSet<Door> = match known.record_of(&self.service.name) {
-            Some(record) => record.doors.clone(),
-            None => self.service.doors.clone(),
-        };
+    /// Waits until each TCP door answers a probe that passes the gate by its mark. A door that it opens meanwhile is held
+    /// too, until all is verified.
+    async fn verify(&self, up_within: Duration) -> Result<Vec<String>, Why> {
         let until = Instant::now() + up_within;
+        let mut missing_since = Instant::now();
         loop {
-            let answers = knock(&doors, Some(PROBE_MARK)).await?;
-            let bad = answers.iter().find(|(_, answer)| *answer != Answer::Accepted);
-            match bad {
-                None => return Ok(self.verified(&doors).await),
-                Some((door, answer)) if Instant::now() >= until => {
-                    return Err(Why::NotAnswering {
-                        service: self.service.name.clone(),
-                        door: *door,
-                        met: format!("{} for {}", met(*answer), duration(up_within.into())),
-                    });
+            let doors = self.doors_now().await?;
+            let listened = knockable(&doors.listened);
+            let answers = knock(&listened, Some(PROBE_MARK)).await?;
+            let silent = answers.iter().find(|(_, answer)| *answer != Answer::Accepted);
+            let missing = doors.wanted.difference(&doors.listened).find(|door| door.is_tcp());
+            if missing.is_none() || silent.is_some() || listened.is_empty() {
+                missing_since = Instant::now();
+            }
+            let late = Instant::now() >= until;
+            let not_answering =
+                |door: Door, met: String| Why::NotAnswering { service: self.service.name.clone(), door, met };
+            match (silent, missing) {
+                (None, None) if self.as_is && doors.listened.is_empty() && late => {
+                    return Err(Why::NoDoor { service: self.service.name.clone(), unix: Vec::new() });
                 }
-                Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                (None, None) if self.as_is && doors.listened.is_empty() => tokio::time::sleep(LOOK_AGAIN).await,
+                (None, None) => return Ok(self.verified(&listened).await),
+                (Some((door, answer)), _) if late => {
+                    return Err(not_answering(*door, format!("{} for {}", met(*answer), duration(up_within.into()))));
+                }
+                (None, Some(door)) if late || missing_since.elapsed() >= MOVED => {
+                    let now: Vec<_> = doors.listened.iter().map(ToString::to_string).collect();
+                    let now = if now.is_empty() { "nowhere".to_owned() } else { now.join(", ") };
+                    return Err(not_answering(*door, format!("not made, for it listens {now} now")));
+                }
+                _ => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
+    }
+
+    /// The doors that it should have, and those where somebody listens.
+    async fn doors_now(&self) -> Result<DoorsNow, Why> {
+        let services = look::services(self.world).await?;
+        let found = services.iter().find(|service| service.name == self.service.name);
+        let record = Known::read(self.world)?.record_of(&self.service.name).cloned();
+        let Some(mut record) = record else {
+            // Released by somebody meanwhile: what it has is all that it should have.
+            let doors = found.map(|service| service.doors.clone()).unwrap_or_default();
+            return Ok(DoorsNow { wanted: doors.clone(), listened: doors });
+        };
+        let known = record.doors.clone();
+        record.doors.extend(found.iter().flat_map(|service| &service.doors));
+        if record.doors != known {
+            record.added.extend(record.doors.difference(&known).copied().collect::<Vec<_>>());
+            let _lock = self.world.lock()?;
+            self.world.store().remember(&record).map_err(|error| unread(&error))?;
+            converge::converge(self.world, &services)?;
+        }
+        let rows = listening_at()?;
+        let is_listened = |door: &&Door| rows.iter().any(|at| door.fit(*at).is_some());
+        let listened: BTreeSet<Door> = record.doors.iter().filter(is_listened).copied().collect();
+        let wanted = if self.as_is { listened.clone() } else { &record.doors - &record.added };
+        Ok(DoorsNow { wanted, listened })
     }
 
     async fn verified(&self, doors: &BTreeSet<Door>) -> Vec<String> {
@@ -265,43 +319,4 @@ async fn listens(doors: &BTreeSet<Door>) -> bool {
     knock(doors, Some(PROBE_MARK))
         .await
         .is_ok_and(|answers| answers.iter().all(|(_, answer)| *answer == Answer::Accepted))
-}
-
-/// What a probe met, in words.
-pub(crate) fn met(answer: Answer) -> String {
-    match answer {
-        Answer::Accepted => "accepted".to_owned(),
-        Answer::Refused => "refused".to_owned(),
-        Answer::TimedOut => "not answered".to_owned(),
-        Answer::Unreachable(errno) => format!("unreachable ({errno})"),
-        Answer::MarkDenied => "not permitted to pass the gate".to_owned(),
-        Answer::Failed(errno) => format!("not made ({errno})"),
-        _ => "not understood".to_owned(),
-    }
-}
-
-/// Addresses on which a door can be knocked at from here: one for each family that it has.
-pub(crate) fn targets(door: &Door) -> Vec<SocketAddr> {
-    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), door.port);
-    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), door.port);
-    let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
-    match door.reach {
-        _ if door.proto != Proto::Tcp => Vec::new(),
-        Reach::Any4 => vec![v4],
-        Reach::Any6 => vec![v6],
-        Reach::Any if has_v6 => vec![v4, v6],
-        Reach::Any => vec![v4],
-        Reach::Addr(ip) | Reach::Forward(ip) => vec![SocketAddr::new(ip, door.port)],
-    }
-}
-
-/// Knocks at every TCP door, each address; passing a shut gate if `mark` is ours.
-pub(crate) async fn knock(doors: &BTreeSet<Door>, mark: Option<u32>) -> Result<Vec<(Door, Answer)>, Why> {
-    let targets: Vec<(Door, SocketAddr)> =
-        doors.iter().flat_map(|door| targets(door).into_iter().map(|at| (*door, at))).collect();
-    let knocks: Vec<probe::Knock> = targets.iter().map(|(_, to)| probe::Knock { to: *to, mark, from: None }).collect();
-    let answers = tokio::task::spawn_blocking(move || probe::knock_many(&knocks, KNOCK))
-        .await
-        .map_err(|error| Why::Unread { what: "the probes".into(), cause: error.to_string() })?;
-    Ok(targets.into_iter().map(|(door, _)| door).zip(answers).collect())
 }
