@@ -34,10 +34,12 @@ fn held(report: &HoldReport, view: &View) -> String {
     let gate = match (report.shut, report.learning_seconds) {
         (false, _) => paint(BAD, "but its gate is not shut"),
         (true, None) => "new connections are refused".to_owned(),
-        (true, Some(left)) => format!(
-            "new connections are refused; by UDP newcomers come in for {} more, until its flows are learnt, then the kernel refuses them",
-            duration(left)
-        ),
+        (true, Some(left)) => {
+            let left = duration(left);
+            format!(
+                "its gate is shut but at UDP doors: flows are learnt there for {left} more, then the kernel shuts those too"
+            )
+        }
     };
     let mut out = format!("{}: held{already}; {gate}\n", name(report));
     for one in std::iter::once(&report.hold).chain(&report.remaining) {
@@ -83,7 +85,7 @@ mod tests {
         let open = HoldReport { shut: false, ..fixture::held() };
         assert!(plain(&held(&open, &view)).starts_with("nginx: held; but its gate is not shut\n"));
         let learning = HoldReport { learning_seconds: Some(29.7), ..fixture::held() };
-        assert!(plain(&held(&learning, &view)).contains("newcomers come in for 29 s more, until its flows are learnt"));
+        assert!(plain(&held(&learning, &view)).contains("shut but at UDP doors: flows are learnt there for 29 s more"));
     }
 
     #[test]

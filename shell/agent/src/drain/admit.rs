@@ -157,6 +157,8 @@ fn already_stopped(
 ) -> Result<Admission, Why> {
     let name = &service.name;
     let _lock = world.lock()?;
+    // What does not run has no flows to be learnt.
+    let record = &Record { learn: None, ..record.clone() };
     world.store().place(hold, record).map_err(|error| unread(&error))?;
     let converged = converge::converge(world, services)?;
     let others: Vec<_> = known.holds_of(name).map(|hold| format!("`{}`", hold.requester)).collect();
