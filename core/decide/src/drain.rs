@@ -95,8 +95,6 @@ pub enum Action {
     Place,
     /// Shut the gate.
     Shut,
-    /// Shut the UDP doors too: their flows have been learnt.
-    ShutLearnt,
     /// Probe each door.
     Prove,
     /// Take a whole census.
@@ -166,13 +164,13 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// A drain that begins now. `udp` says that it has UDP doors whose flows must be learnt. `ledger` is
-    /// an empty one, or that of a drain which goes on.
+    /// A drain that begins now. Until `learn_until`, if that is to come, the flows at its UDP doors are learnt. `ledger`
+    /// is an empty one, or that of a drain which goes on.
     #[must_use]
-    pub fn new(spec: DrainSpec, udp: bool, ledger: Ledger, now: Mono) -> Self {
+    pub fn new(spec: DrainSpec, learn_until: Option<Mono>, ledger: Ledger, now: Mono) -> Self {
         Self {
             deadline: spec.deadline.map(|span| now + span),
-            learn_until: udp.then(|| now + spec.learn),
+            learn_until,
             spec,
             phase: Phase::Placing,
             began: now,
@@ -455,10 +453,6 @@ impl Drain {
 
     fn tick(&mut self, now: Mono) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.shut_at.is_some() && self.learn_until.is_some_and(|at| now >= at) {
-            self.learn_until = None;
-            actions.push(Action::ShutLearnt);
-        }
         if self.census_due().is_some_and(|at| now >= at) {
             // Not before it has been answered, or failed.
             self.census_at = Some(now);
@@ -484,13 +478,12 @@ impl Drain {
     #[must_use]
     pub fn wakeup(&self) -> Option<Wakeup> {
         let mut at = self.census_due()?;
-        let learnt = self.learn_until.filter(|_| self.shut_at.is_some());
         let grace = match self.phase {
             Phase::Ending { until } => Some(until),
             _ => None,
         };
         let deadline = self.deadline.filter(|_| !self.deadline_over);
-        for other in [learnt, grace, deadline, self.settled_at()].into_iter().flatten() {
+        for other in [grace, deadline, self.settled_at()].into_iter().flatten() {
             at = at.min(other);
         }
         Some(Wakeup { at, why: self.why(at) })

@@ -1,6 +1,6 @@
 //! Which doors must be shut: from all holds on this server, always as a whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ebb_model::{Cidr, Door, Hold, Mono, Proto, Reach, Record, Service, ServiceName};
@@ -10,18 +10,31 @@ use ebb_model::{Cidr, Door, Hold, Mono, Proto, Reach, Record, Service, ServiceNa
 pub struct Rules {
     /// Doors where new sessions are refused.
     pub shut: BTreeSet<Door>,
-    /// UDP doors whose flows are being learnt; nothing is refused there yet.
-    pub learn: BTreeSet<Door>,
+    /// UDP doors of these whose flows are learnt, and nothing refused, until then.
+    pub learn: BTreeMap<Door, Mono>,
     /// Addresses and ports that a wildcard door above would shut too, but that are other services'.
     pub open: BTreeSet<(IpAddr, u16)>,
     /// Who may still come in, where.
     pub except: BTreeSet<(Cidr, Door)>,
 }
 
-/// The rules for all holds at the time `now` of the boot `boot_id`. `services`: those that run now; none where nothing
-/// has started yet, then the neighbours are as last seen.
+/// The gate as it is in the kernel. What somebody else took away a moment ago counts as there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// In which boot.
+    pub boot_id: String,
+    /// At which time of it.
+    pub now: Mono,
+    /// Doors that are shut.
+    pub shut: BTreeSet<Door>,
+    /// Those of them that learn, and until when.
+    pub learn: BTreeMap<Door, Mono>,
+}
+
+/// The rules for all holds, going on from the gate as it is. `services`: those that run now; none where nothing has
+/// started yet, then the neighbours are as last seen.
 #[must_use]
-pub fn rules(holds: &[Hold], records: &[Record], services: Option<&[Service]>, now: Mono, boot_id: &str) -> Rules {
+pub fn rules(holds: &[Hold], records: &[Record], services: Option<&[Service]>, standing: &Standing) -> Rules {
     let mut rules = Rules::default();
     for record in records {
         let own: Vec<&Hold> = holds.iter().filter(|hold| hold.service == record.service).collect();
@@ -29,14 +42,11 @@ pub fn rules(holds: &[Hold], records: &[Record], services: Option<&[Service]>, n
             continue;
         }
         for door in &record.doors {
-            let drain = record.drain.as_ref().filter(|drain| drain.boot_id == boot_id);
-            let learning = drain.and_then(|drain| drain.learn_until).is_some_and(|until| now < until);
-            let learns = door.proto == Proto::Udp && learning;
-            if learns {
-                rules.learn.insert(*door)
-            } else {
-                rules.shut.insert(*door)
-            };
+            rules.shut.insert(*door);
+            if let Some(until) = learns_until(record, door, standing) {
+                let at = rules.learn.entry(*door).or_insert(until);
+                *at = until.max(*at);
+            }
             rules.except.extend(except(&own).into_iter().map(|range| (range, *door)));
         }
     }
@@ -58,6 +68,22 @@ pub fn rules(holds: &[Hold], records: &[Record], services: Option<&[Service]>, n
         }
     }
     rules
+}
+
+/// Until when a door that is to be shut learns, if it does: one that was not shut from now on, one that learns already as
+/// before. What is shut is never opened again to be learnt, whoever asks anew.
+#[must_use]
+pub fn learns_until(record: &Record, door: &Door, standing: &Standing) -> Option<Mono> {
+    let learn =
+        record.learn.as_ref().filter(|learn| learn.boot_id == standing.boot_id && learn.doors.contains(door))?;
+    let whole = standing.now + learn.span;
+    match standing.learn.get(door) {
+        // Nobody of ours made it longer.
+        Some(until) => Some(whole.min(*until)),
+        None if standing.shut.contains(door) => None,
+        None => Some(whole),
+    }
+    .filter(|until| door.proto == Proto::Udp && standing.now < *until)
 }
 
 /// The addresses that must stay open because of one record's doors, to be remembered with it.
@@ -111,7 +137,7 @@ pub fn shuts(held: &Door, other: &Door) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebb_model::{DrainRecord, Level, Origin, Requester, StartType, Up, Wall, Who};
+    use ebb_model::{Learn, Level, Origin, Requester, Span, StartType, Up, Wall, Who};
 
     fn hold(service: &str, requester: &str, except: &[&str]) -> Hold {
         Hold {
@@ -143,7 +169,12 @@ mod tests {
             own_probes: 0,
             refused_before: 0,
             neighbours: BTreeSet::new(),
+            learn: None,
         }
+    }
+
+    fn nothing() -> Standing {
+        Standing::default()
     }
 
     fn service(name: &str, door: Door) -> Service {
@@ -164,7 +195,7 @@ mod tests {
     #[test]
     fn no_hold_no_rules() {
         let record = record("a", &[door(Proto::Tcp, Reach::Any)]);
-        assert_eq!(rules(&[], &[record], Some(&[]), Mono(0), ""), Rules::default());
+        assert_eq!(rules(&[], &[record], Some(&[]), &nothing()), Rules::default());
     }
 
     #[test]
@@ -173,9 +204,9 @@ mod tests {
         let (a, b) = (door(Proto::Tcp, Reach::Any4), door(Proto::Tcp, Reach::Addr(ip)));
         let services = [service("a", a), service("b", b)];
         let records = [record("a", &[a]), record("b", &[b])];
-        let one = rules(&[hold("a", "x", &[])], &records, Some(&services), Mono(0), "");
+        let one = rules(&[hold("a", "x", &[])], &records, Some(&services), &nothing());
         assert_eq!((one.shut, one.open), ([a].into(), [(ip, 80)].into()));
-        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, Some(&services), Mono(0), "");
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, Some(&services), &nothing());
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()));
     }
 
@@ -186,10 +217,10 @@ mod tests {
         let services = [service("a", a), service("b", b)];
         let mut records = [record("a", &[a]), record("b", &[b])];
         let holds = [hold("a", "x", &[])];
-        let running = rules(&holds, &records, Some(&services), Mono(0), "");
+        let running = rules(&holds, &records, Some(&services), &nothing());
         records[0].neighbours = neighbours(&running, &records[0]);
-        assert_eq!(rules(&holds, &records, None, Mono(0), ""), running);
-        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, None, Mono(0), "");
+        assert_eq!(rules(&holds, &records, None, &nothing()), running);
+        let both = rules(&[hold("a", "x", &[]), hold("b", "x", &[])], &records, None, &nothing());
         assert_eq!((both.shut, both.open), ([a, b].into(), BTreeSet::new()), "held itself meanwhile");
     }
 
@@ -209,29 +240,59 @@ mod tests {
         let a = door(Proto::Tcp, Reach::Any);
         let records = [record("a", &[a])];
         let holds = [hold("a", "x", &["10.0.0.0/8"]), hold("a", "y", &["10.1.0.0/16", "192.0.2.1"])];
-        let except = rules(&holds, &records, Some(&[]), Mono(0), "").except;
+        let except = rules(&holds, &records, Some(&[]), &nothing()).except;
         assert_eq!(except, [("10.1.0.0/16".parse().unwrap(), a)].into());
     }
 
-    #[test]
-    fn udp_is_learnt_first_and_tcp_and_quic_are_not() {
+    fn at(now: u64) -> Standing {
+        Standing { boot_id: "b".into(), now: Mono(now), ..nothing() }
+    }
+
+    /// A held service with a door of each protocol, all of which are to be learnt.
+    fn learning() -> ([Hold; 1], [Record; 1], [Door; 3]) {
         let doors = [Proto::Tcp, Proto::Udp, Proto::Quic].map(|proto| door(proto, Reach::Any));
-        let mut records = [record("a", &doors)];
-        records[0].drain = Some(DrainRecord {
-            requester: Requester::operator(),
-            began: Wall(0),
-            began_mono: Mono(0),
-            boot_id: String::new(),
-            at_start: 0,
-            leaks: 0,
-            drained_at: None,
-            learn_until: Some(Mono(30)),
-            watcher: None,
-            spec: None,
-            deadline: None,
-        });
-        let at = |now| rules(&[hold("a", "x", &[])], &records, Some(&[]), Mono(now), "");
-        assert_eq!((at(29).learn, at(29).shut), ([doors[1]].into(), [doors[0], doors[2]].into()));
-        assert_eq!((at(30).learn, at(30).shut), ([].into(), doors.into()));
+        let learn = Learn { boot_id: "b".into(), span: Span(30), doors: doors.into() };
+        ([hold("a", "x", &[])], [Record { learn: Some(learn), ..record("a", &doors) }], doors)
+    }
+
+    #[test]
+    fn udp_is_shut_from_the_beginning_and_learns_first_and_tcp_and_quic_do_not() {
+        let (holds, records, doors) = learning();
+        let rules = rules(&holds, &records, Some(&[]), &at(100));
+        assert_eq!((rules.shut, rules.learn), (doors.into(), [(doors[1], Mono(130))].into()));
+    }
+
+    #[test]
+    fn what_is_shut_is_not_opened_to_be_learnt_whoever_asks_again() {
+        let (_, records, doors) = learning();
+        let holds = [hold("a", "x", &[]), hold("a", "y", &[])];
+        let learnt = |standing: &Standing| rules(&holds, &records, Some(&[]), standing).learn;
+        let shut = Standing { shut: doors.into(), ..at(100) };
+        assert_eq!(learnt(&shut), [].into());
+        // It goes on as it began, and nobody makes it longer.
+        let until = |until| Standing { learn: [(doors[1], Mono(until))].into(), ..shut.clone() };
+        assert_eq!(learnt(&until(107)), [(doors[1], Mono(107))].into());
+        assert_eq!(learnt(&until(999)), [(doors[1], Mono(130))].into());
+        assert_eq!(learnt(&until(99)), [].into(), "it is over");
+    }
+
+    #[test]
+    fn after_a_reboot_and_at_a_door_that_opened_later_nothing_is_learnt() {
+        let (holds, mut records, doors) = learning();
+        let standing = Standing { boot_id: "another".into(), ..at(100) };
+        assert_eq!(rules(&holds, &records, Some(&[]), &standing).learn, [].into());
+        let later = Door { port: 81, ..doors[1] };
+        records[0].doors.insert(later);
+        let rules = rules(&holds, &records, Some(&[]), &at(100));
+        assert!(rules.shut.contains(&later) && !rules.learn.contains_key(&later));
+    }
+
+    #[test]
+    fn a_door_of_two_services_learns_for_the_longer_of_both() {
+        let (holds, records, doors) = learning();
+        let mut other = Record { service: ServiceName::new("b").unwrap(), ..records[0].clone() };
+        other.learn.as_mut().unwrap().span = Span(50);
+        let (holds, records) = ([holds[0].clone(), hold("b", "x", &[])], [records[0].clone(), other]);
+        assert_eq!(rules(&holds, &records, Some(&[]), &at(100)).learn, [(doors[1], Mono(150))].into());
     }
 }

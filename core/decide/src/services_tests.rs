@@ -36,6 +36,7 @@ fn record(name: &str, root: u32, doors: &[&str]) -> Record {
         sockets: vec![],
         trees: vec![Tree { root, started_ticks: 5, executable, command: vec![] }],
         drain: None,
+        learn: None,
         stopped: vec![],
         own_probes: 0,
         refused_before: 0,

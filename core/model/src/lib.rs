@@ -20,7 +20,7 @@ pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};
 pub use hold::{Cidr, Hold, Level, Who};
 pub use name::{NameError, Requester, ServiceName};
-pub use record::{DrainRecord, Record, Stopped, Watcher};
+pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
 pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};
 pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
 pub use text::{bytes, duration, printable};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::{Door, DrainSpec, Mono, Requester, ServiceName, Tree, Wall};
+use crate::{Door, DrainSpec, Mono, Requester, ServiceName, Span, Tree, Wall};
 
 /// What we stopped, so that a resume starts just that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,19 @@ pub struct Record {
     /// Addresses with a port that a wildcard door of this service would shut as well, but where others listen: as last
     /// seen, for when the gate is shut before anybody listens.
     pub neighbours: BTreeSet<(IpAddr, u16)>,
+    /// At which of its UDP doors the flows that exist are learnt when the gate is shut there; none: at no door.
+    pub learn: Option<Learn>,
+}
+
+/// How flows are learnt. *When* that began and ends is in the kernel alone, which ends it by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learn {
+    /// In which boot: at a held door nobody has a flow after another.
+    pub boot_id: String,
+    /// For how long, from when the gate is shut.
+    pub span: Span,
+    /// UDP doors that were there when somebody asked for the gate. Those opened later are refused at from the beginning.
+    pub doors: BTreeSet<Door>,
 }
 
 /// What is remembered of a drain.
@@ -68,8 +81,6 @@ pub struct DrainRecord {
     pub leaks: u64,
     /// When it was proven empty.
     pub drained_at: Option<Wall>,
-    /// Until when its UDP flows are learnt and nothing is refused at UDP doors.
-    pub learn_until: Option<Mono>,
     /// Who watches it.
     pub watcher: Option<Watcher>,
     /// When its deadline is, on the boot clock.

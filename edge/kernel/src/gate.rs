@@ -1,7 +1,7 @@
 //! The gate: an nftables table that refuses new connections at chosen doors and leaves all that exists alone.
 //!
 //! TCP: only a SYN without ACK is looked at, and answered with a reset. UDP: flows are learnt into a set without
-//! connection tracking, later only known ones pass. QUIC: only its Initial packets are refused. Nothing here uses `ct`,
+//! connection tracking, later only known ones pass; the kernel itself ends the learning. QUIC: only its Initial packets are refused. Nothing here uses `ct`,
 //! so that connection tracking stays off where it is off, and a packet of an existing connection can never match.
 //!
 //! The table is plain data of the kernel: it outlives us, `nft list table inet NAME` prints it, and anybody with the
@@ -23,14 +23,20 @@ pub use watch::{Change, ChangeKind, Watch};
 use std::time::{Duration, Instant};
 
 use crate::netlink;
-use elements::Placed;
+use elements::{Learning, Placed};
 use layout::{Layout, SetNames};
 use message::{Nft, Transaction};
-use read::Found;
+use read::{Found, is_about};
 
 /// How long a learnt UDP flow is remembered without a packet; the kernel refreshes it with each. Learning should last
 /// at least the longest keepalive of the protocol (SIP 30 s, WireGuard 25 s).
 pub const FLOW_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Learning that would last no longer than this is not begun: it has ended.
+pub const LEARN_LEAST: Duration = Duration::from_millis(100);
+
+/// Two ends of learning that are no further apart are the same: time passes between our saying and the kernel's doing.
+const LEARN_SLACK: Duration = Duration::from_secs(1);
 
 /// How often somebody else's commits may come in between before we give up. One is microseconds.
 const ATTEMPTS: u32 = 50;
@@ -43,8 +49,12 @@ pub struct Gate {
     mptcp: bool,
     /// What the table holds, and the ruleset generation at which that was so.
     known: Option<Known>,
+    /// Gates of other processes change the table too, rightly.
+    shared: bool,
     /// What we last applied, to see elements that somebody else removed.
     applied: Option<Placed>,
+    /// The rules of the table when we last made it or saw it whole.
+    standing: Option<(Rules, Instant)>,
     /// Flows as last seen and when: a flushed table gets them back.
     flows: (Vec<Vec<u8>>, Option<Instant>),
 }
@@ -63,6 +73,33 @@ struct Table {
     placed: Placed,
 }
 
+/// A change of the table.
+#[derive(Debug)]
+struct Plan {
+    transaction: Transaction,
+    /// What there is afterwards.
+    table: Option<Table>,
+    applied: Applied,
+    /// It takes elements out that the kernel may take out itself at any moment.
+    may_be_gone: bool,
+}
+
+/// Of the elements of learning doors: those to take out, those to put in, and those that there are afterwards.
+fn learning(now: &Placed, wanted: &Placed) -> (Learning, Learning, Learning) {
+    let clock = Instant::now();
+    let stays = |key: &_, until: Instant| match wanted.learning.get(key) {
+        Some(wish) => is_about(until, *wish),
+        // It is about to go by itself; of a door that is none any more it must not stay even so long.
+        None => until <= clock + LEARN_SLACK && wanted.refuses_after(key),
+    };
+    let (mut after, removed): (Learning, Learning) =
+        now.learning.clone().into_iter().partition(|(key, until)| stays(key, *until));
+    let mut added = wanted.learning.clone();
+    added.retain(|key, until| !after.contains_key(key) && *until > clock + LEARN_LEAST);
+    after.extend(added.clone());
+    (removed, added, after)
+}
+
 impl Gate {
     /// Opens the way to the table `inet <table>` of this thread's network namespace. Changes nothing.
     ///
@@ -78,20 +115,39 @@ impl Gate {
         }
         let nft = Nft::open(table)?;
         watch::remember_port(nft.port());
-        Ok(Self { nft, mptcp: true, known: None, applied: None, flows: (Vec::new(), None) })
+        let flows = (Vec::new(), None);
+        Ok(Self { nft, mptcp: true, known: None, shared: false, applied: None, standing: None, flows })
+    }
+
+    /// One of several gates that apply rules to the same table: what differs from what *this* one applied is no fault.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
+    /// The rules of the table when this gate last made it or saw it whole: what to put back when somebody has taken it
+    /// away meanwhile. `None` when that was more than [`FLOW_TIMEOUT`] ago, or there was none.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Rules> {
+        self.standing.as_ref().filter(|(_, when)| when.elapsed() < FLOW_TIMEOUT).map(|(rules, _)| rules)
+    }
+
+    /// Forgets what stood, and the flows.
+    pub fn forget(&mut self) {
+        (self.standing, self.flows) = (None, (Vec::new(), None));
     }
 
     /// Makes the table exactly these rules, whatever is there: missing, altered by others, of an older version, partial.
     /// One atomic batch: at no instant is a door open that is shut before and after. An intact table gets only the
     /// elements that differ, and what sets and rules they need, and keeps its counters; another is rebuilt, with the UDP
-    /// flows it knew. Nothing shut and nothing learnt: the table is removed.
+    /// flows it knew. Nothing shut: the table is removed.
     ///
     /// # Errors
     ///
     /// The kernel's, with the name of the refused operation; then nothing has changed.
     pub fn apply(&mut self, rules: &Rules) -> Result<Applied> {
         let mut rules = rules.normal();
-        if let Some(door) = rules.learn.iter().find(|door| door.proto != Proto::Udp) {
+        if let Some(door) = rules.learn.keys().find(|door| door.proto != Proto::Udp) {
             return Err(Error::NotUdp { door: *door });
         }
         for _ in 0..ATTEMPTS {
@@ -102,15 +158,22 @@ impl Gate {
             let wanted = (!rules.is_empty()).then(|| Placed::of(&rules));
             let (known, altered) = self.known()?;
             let generation = known.generation;
-            let (transaction, table, applied) = self.plan(known.table, altered, wanted.clone());
+            let Plan { transaction, table, applied, may_be_gone } = self.plan(known.table, altered, wanted);
             match self.nft.commit(transaction, generation) {
                 Ok(generation) => {
+                    self.applied = table.as_ref().map(|table| table.placed.clone());
                     self.known = Some(Known { generation, table });
-                    self.applied = wanted;
+                    if self.applied.is_some() {
+                        self.standing = Some((rules, Instant::now()));
+                    } else {
+                        self.forget();
+                    }
                     return Ok(applied);
                 }
                 // ERESTART: somebody else committed since we looked.
                 Err(error) if error.errno() == Some(libc::ERESTART) => {}
+                // ENOENT: what we meant to take out went by itself, which is no commit.
+                Err(error) if may_be_gone && error.errno() == Some(libc::ENOENT) => {}
                 Err(error) if self.mptcp && error.operation() == layout::MPTCP_RULE => self.mptcp = false,
                 Err(error) => return Err(error.into()),
             }
@@ -129,8 +192,20 @@ impl Gate {
             self.known = Some(Known { generation, table: None });
             return Ok(None);
         };
-        let seen = found.seen(self.applied.as_ref());
-        self.flows = (found.flows, Some(Instant::now()));
+        let seen = found.seen(self.applied.as_ref().filter(|_| !self.shared));
+        let now = Instant::now();
+        if seen.intact() {
+            self.standing = Some((seen.rules.clone(), now));
+        }
+        if found.structure.is_ok() {
+            self.flows = (found.flows, Some(now));
+        } else {
+            // Whoever altered it may have taken flows out.
+            self.flows.0.extend(found.flows);
+            self.flows.0.sort_unstable();
+            self.flows.0.dedup();
+            self.flows.1.get_or_insert(now);
+        }
         let table = found.structure.is_ok().then_some(Table { sets: found.sets, placed: found.placed });
         self.known = table.map(|table| Known { generation, table: Some(table) });
         Ok(Some(seen))
@@ -169,13 +244,9 @@ impl Gate {
     }
 
     /// What to change, what there is afterwards, and what to call it.
-    fn plan(
-        &mut self,
-        now: Option<Table>,
-        altered: Option<String>,
-        wanted: Option<Placed>,
-    ) -> (Transaction, Option<Table>, Applied) {
+    fn plan(&mut self, now: Option<Table>, altered: Option<String>, wanted: Option<Placed>) -> Plan {
         let mut transaction = Transaction::default();
+        let mut may_be_gone = false;
         let exists = now.is_some() || altered.is_some();
         let (table, applied) = match (now, wanted) {
             (_, None) if !exists => (None, Applied::Nothing),
@@ -183,8 +254,10 @@ impl Gate {
                 self.nft.delete_table(&mut transaction);
                 (None, Applied::Removed)
             }
-            (Some(now), Some(placed)) => {
-                let (removed, added) = (now.placed.minus(&placed), placed.minus(&now.placed));
+            (Some(now), Some(mut placed)) => {
+                let (mut removed, mut added) = (now.placed.minus(&placed), placed.minus(&now.placed));
+                (removed.learning, added.learning, placed.learning) = learning(&now.placed, &placed);
+                may_be_gone = !removed.learning.is_empty();
                 let applied = match (added.count(), removed.count()) {
                     (0, 0) => Applied::Nothing,
                     (added, removed) => Applied::Changed { added, removed },
@@ -197,13 +270,14 @@ impl Gate {
                 self.nft.add_elements(&mut transaction, &added);
                 (Some(Table { sets, placed }), applied)
             }
-            (None, Some(placed)) => {
+            (None, Some(mut placed)) => {
+                placed.learning = learning(&Placed::default(), &placed).2;
                 let flows = if placed.has_udp() { self.flows_to_keep(exists) } else { Vec::new() };
                 self.nft.build(&mut transaction, exists, &placed, &flows);
                 (Some(Table { sets: placed.sets(), placed }), Applied::Built { altered })
             }
         };
-        (transaction, table, applied)
+        Plan { transaction, table, applied, may_be_gone }
     }
 
     /// The flows that a rebuilt table must know: those of the table that it replaces, or as we last saw them.

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, DrainSpec, Event, EventKind, Field, Hold, Level, Mono, Proto, Reach, Record, Requester,
-    ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
+    Cidr, Door, DrainRecord, DrainSpec, Event, EventKind, Field, Hold, Learn, Level, Mono, Proto, Reach, Record,
+    Requester, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,6 @@ struct DrainV1 {
     at_start: u64,
     leaks: u64,
     drained_ms: Option<i64>,
-    learn_until_mono_ms: Option<u64>,
     watcher: Option<(u32, u64)>,
     #[serde(default)]
     spec: Option<SpecV1>,
@@ -85,6 +84,15 @@ struct RecordV1 {
     refused_before: u64,
     #[serde(default)]
     neighbours: Vec<(IpAddr, u16)>,
+    #[serde(default)]
+    learn: Option<LearnV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LearnV1 {
+    boot_id: String,
+    span_ms: u64,
+    doors: Vec<DoorV1>,
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -179,7 +187,6 @@ pub(crate) fn record_to(record: &Record) -> String {
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_ms: drain.drained_at.map(|at| at.0),
-            learn_until_mono_ms: drain.learn_until.map(|at| at.0),
             watcher: drain.watcher.map(|watcher| (watcher.pid, watcher.started_ticks)),
             spec: drain.spec.as_ref().map(spec_to),
             deadline_mono_ms: drain.deadline.map(|at| at.0),
@@ -195,6 +202,11 @@ pub(crate) fn record_to(record: &Record) -> String {
         own_probes: record.own_probes,
         refused_before: record.refused_before,
         neighbours: record.neighbours.iter().copied().collect(),
+        learn: record.learn.as_ref().map(|learn| LearnV1 {
+            boot_id: learn.boot_id.clone(),
+            span_ms: learn.span.0,
+            doors: learn.doors.iter().map(door_to).collect(),
+        }),
     })
 }
 
@@ -242,7 +254,6 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
             at_start: drain.at_start,
             leaks: drain.leaks,
             drained_at: drain.drained_ms.map(Wall),
-            learn_until: drain.learn_until_mono_ms.map(Mono),
             watcher: drain.watcher.map(|(pid, started_ticks)| Watcher { pid, started_ticks }),
             spec: drain.spec.as_ref().map(spec_from).transpose()?,
             deadline: drain.deadline_mono_ms.map(Mono),
@@ -267,6 +278,15 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
         own_probes: record.own_probes,
         refused_before: record.refused_before,
         neighbours: record.neighbours.into_iter().collect(),
+        learn: record.learn.map(learn_from).transpose()?,
+    })
+}
+
+fn learn_from(learn: LearnV1) -> Result<Learn, String> {
+    Ok(Learn {
+        boot_id: learn.boot_id,
+        span: Span(learn.span_ms),
+        doors: learn.doors.iter().map(door_from).collect::<Result<_, _>>()?,
     })
 }
 

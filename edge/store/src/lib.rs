@@ -114,11 +114,9 @@ impl StoreError {
                 !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
             Self::Directory { .. } => true,
-            Self::Hidden { .. }
-            | Self::Open { .. }
-            | Self::Newer { .. }
-            | Self::Copy { .. }
-            | Self::Corrupt { .. } => false,
+            Self::Hidden { .. } | Self::Open { .. } | Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => {
+                false
+            }
         }
     }
 }

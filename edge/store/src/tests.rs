@@ -1,6 +1,6 @@
 use super::*;
 use ebb_model::{
-    Door, DrainRecord, DrainSpec, EventKind, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher, Who,
+    Door, DrainRecord, DrainSpec, EventKind, Learn, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher, Who,
 };
 
 struct Dir(PathBuf);
@@ -64,7 +64,6 @@ fn record() -> Record {
             at_start: 12,
             leaks: 1,
             drained_at: Some(Wall(9)),
-            learn_until: Some(Mono(7)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
             deadline: Some(Mono(9006)),
             spec: Some(DrainSpec { deadline: Some(Span(9000)), then: Then::Cut, ..DrainSpec::default() }),
@@ -73,6 +72,11 @@ fn record() -> Record {
         own_probes: 4,
         refused_before: 17,
         neighbours: [("10.0.0.2".parse().unwrap(), 443)].into(),
+        learn: Some(Learn {
+            boot_id: "b".into(),
+            span: Span(30_000),
+            doors: [Door { proto: Proto::Udp, reach: Reach::Any, port: 443 }].into(),
+        }),
     }
 }
 
@@ -84,6 +88,16 @@ fn what_was_placed_is_there_for_the_next_process() {
     let store = Store::open(&dir.0).unwrap();
     assert_eq!(store.holds().unwrap(), [hold]);
     assert_eq!(store.records().unwrap(), [record]);
+}
+
+/// As ebb wrote it before learning was ended by the kernel.
+#[test]
+fn a_record_of_an_older_ebb_is_read() {
+    let old = r#"{"doors":[{"proto":"udp","reach":"any4","address":null,"port":5060}],"units":[],"sockets":[],"trees":[],
+        "drain":{"requester":"operator","began_ms":5,"began_mono_ms":6,"boot_id":"b","at_start":0,"leaks":0,
+        "drained_ms":null,"learn_until_mono_ms":30006,"watcher":null},"stopped":[],"refused_before":0}"#;
+    let record = format::record_from("sipd", old).unwrap();
+    assert_eq!((record.doors.len(), record.learn, record.drain.unwrap().began), (1, None, Wall(5)));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub fn door() -> Door {
         holdable: true,
         refused: None,
         gate: Gate::Open,
+        learning_seconds: None,
     }
 }
 
@@ -141,7 +142,7 @@ pub fn held() -> HoldReport {
         by_uid: 0,
         ..hold()
     };
-    HoldReport { hold, changed: true, shut: true, remaining: Vec::new() }
+    HoldReport { hold, changed: true, shut: true, learning_seconds: None, remaining: Vec::new() }
 }
 
 pub fn event() -> Event {
@@ -204,6 +205,7 @@ pub fn status() -> Status {
     Status {
         service: Service { state: "draining".to_owned(), sessions: Some(37), holders: vec![held().hold], ..service() },
         gate: Gate::Shut,
+        learning_seconds: None,
         refused: 31,
         at_start: Some(212),
         began: Some("2026-11-21T07:01:28Z".parse().unwrap()),

@@ -2,9 +2,9 @@
 //! cannot be held is said.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ebb_exact::{Daemon, Ebb, Flows, FlowsSpec, Listen, Net, ServeSpec, Watched, server4, told};
+use ebb_exact::{Daemon, Ebb, Flows, FlowsSpec, Listen, Net, ServeSpec, server4, told};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -18,11 +18,35 @@ fn warnings(frames: &[Value]) -> String {
     notes.filter_map(|note| note["text"].as_str()).collect::<Vec<_>>().join("\n")
 }
 
-/// Waits for the gate of UDP doors, which is shut after the others.
-fn learnt(drain: &mut Watched) {
-    drain.until("learning to end", LIMIT, |frame| {
-        frame["name"] == "GateShut" && frame["text"].as_str().is_some_and(|text| text.contains("UDP"))
-    });
+/// Waits until the kernel has ended the learning, and half a second more; `ebb status` must tell the truth meanwhile.
+fn learnt(ebb: &Ebb) {
+    let began = Instant::now();
+    loop {
+        let status = ebb.status("exact-part");
+        if status["gate"] == "shut" {
+            assert_eq!(status["learning_seconds"], Value::Null, "{status:#}");
+            return;
+        }
+        assert_eq!(status["gate"], "learning", "{status:#}");
+        assert!(status["learning_seconds"].as_f64().is_some_and(|left| left >= 0.0), "{status:#}");
+        assert!(status["service"]["doors"][0]["learning_seconds"].is_number(), "{status:#}");
+        assert!(began.elapsed() < LIMIT, "it learns for ever: {status:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Nobody new comes in, by any of several tries; who was there before goes on.
+fn shut_for_all_but(net: &Net, server: &mut Daemon, old: &mut Flows, count: u64) {
+    let heard = server.served().heard;
+    let newcomers = flows(net, 7600, 20, b"new here").speak();
+    assert_eq!((newcomers.answered, server.served().heard), (0, heard), "a newcomer came through: {newcomers:?}");
+    let spoke = old.speak();
+    assert_eq!(spoke.answered, count, "a flow was cut: {spoke:?}");
+}
+
+fn server(net: &Net) -> Daemon {
+    let at: SocketAddr = "0.0.0.0:7600".parse().expect("an address");
+    Daemon::start(net, &ServeSpec::at([Listen::udp(at)]))
 }
 
 #[test]
@@ -37,9 +61,12 @@ fn flows_that_exist_go_on_and_newcomers_are_refused() {
     drain.event("HoldPlaced");
     drain.event("DrainBegan");
     // While it learns, all speak as always.
-    drain.until("learning", LIMIT, |frame| frame["type"] == "progress");
+    let (_, shut) = drain.event("GateShut");
+    let text = shut["text"].as_str().unwrap_or_default();
+    assert!(text.contains("learns the UDP flows at udp 0.0.0.0:7600 for 3.0 s"), "{text}");
+    assert!(!text.contains("refuses new connections"), "{text}");
     assert_eq!((two_way.speak().answered, one_way.speak().silent), (30, 10));
-    learnt(&mut drain);
+    learnt(&ebb);
     let mut new = flows(&net, 7600, 20, b"new here");
     let mut new_silent = flows(&net, 7600, 10, b"Silent too");
     let heard = server.served().heard;
@@ -58,6 +85,92 @@ fn flows_that_exist_go_on_and_newcomers_are_refused() {
     assert!(warnings(&answer.frames).contains("UDP"), "{:?}", warnings(&answer.frames));
     ebb.done(&["resume", "exact-part"]);
     assert_eq!((new.speak().answered, two_way.speak().answered), (20, 30));
+}
+
+#[test]
+fn a_hold_learns_and_who_asks_again_opens_nothing() {
+    let Some(net) = Net::new() else { return };
+    let mut server = server(&net);
+    let mut old = flows(&net, 7600, 30, b"hello");
+    assert_eq!(old.speak().answered, 30);
+    let ebb = Ebb::on(&net);
+    let held = ebb.done(&["hold", "exact-part", "--udp-learn", "2s"]);
+    assert!(held.one("held")["learning_seconds"].as_f64().is_some_and(|left| (0.1..=2.0).contains(&left)), "{held:#?}");
+    assert_eq!(held.events(), ["HoldPlaced", "GateShut"]);
+    let less = ebb.done(&["hold", "exact-part", "--as", "health", "--udp-learn", "0s"]);
+    assert!(less.one("held")["learning_seconds"].is_number(), "it was cut short: {less:#?}");
+    assert_eq!(old.speak().answered, 30);
+    learnt(&ebb);
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    // Another requester, and the same once more: nothing opens, for no moment.
+    let again = ebb.done(&["hold", "exact-part", "--as", "deploy", "--udp-learn", "20s"]);
+    assert_eq!(again.one("held")["learning_seconds"], Value::Null);
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    // A drain goes on with the one before: its deadline counts from there.
+    for (requester, deadline) in [("deploy", "2s"), ("operator", "5s")] {
+        let whom = ["drain", "exact-part", "--no-stop", "--as", requester, "--deadline", deadline];
+        let mut drain = ebb.watch(&[&whom[..], &["--udp-learn", "20s"]].concat());
+        drain.until("progress", LIMIT, |frame| frame["type"] == "progress");
+        shut_for_all_but(&net, &mut server, &mut old, 30);
+        assert_eq!(ebb.status("exact-part")["gate"], "shut");
+        let answer = drain.wait(LIMIT);
+        assert_eq!((answer.code, answer.one("drained")["left"].as_u64()), (Some(3), Some(30)), "{answer:#?}");
+    }
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+}
+
+#[test]
+fn killed_while_it_learns_the_kernel_shuts_the_door() {
+    let Some(net) = Net::new() else { return };
+    let mut server = server(&net);
+    let mut old = flows(&net, 7600, 30, b"hello");
+    let ebb = Ebb::on(&net);
+    let mut drain = ebb.watch(&["drain", "exact-part", "--no-stop", "--udp-learn", "2s"]);
+    drain.event("GateShut");
+    assert_eq!(old.speak().answered, 30);
+    drain.kill();
+    // Nobody of ours runs but to ask.
+    learnt(&ebb);
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    // It goes on where it was, and does not learn anew.
+    let mut drain = ebb.watch(&["drain", "exact-part", "--no-stop", "--udp-learn", "20s", "--deadline", "3s"]);
+    drain.until("progress", LIMIT, |frame| frame["type"] == "progress");
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    let answer = drain.wait(LIMIT);
+    assert_eq!((answer.code, answer.one("drained")["left"].as_u64()), (Some(3), Some(30)), "{answer:#?}");
+    ebb.done(&["resume", "exact-part"]);
+    assert_eq!(flows(&net, 7600, 20, b"new here").speak().answered, 20);
+}
+
+#[test]
+fn after_a_flush_the_flows_go_on() {
+    let Some(net) = Net::new() else { return };
+    let mut server = server(&net);
+    let (mut old, mut late) = (flows(&net, 7600, 30, b"hello"), flows(&net, 7600, 5, b"later"));
+    let ebb = Ebb::on(&net);
+    let mut drain = ebb.watch(&["drain", "exact-part", "--no-stop", "--udp-learn", "6s", "--deadline", "12s"]);
+    drain.event("GateShut");
+    assert_eq!(old.speak().answered, 30);
+    // Seen each second.
+    let census = |frame: &Value| frame["type"] == "progress" && frame["left"] == 30;
+    drain.until("a census", LIMIT, census);
+    std::thread::sleep(Duration::from_millis(1200));
+    net.nft(&net.server, "flush ruleset");
+    drain.event("GateRestored");
+    let status = ebb.status("exact-part");
+    let left = status["learning_seconds"].as_f64().unwrap_or_default();
+    assert!(status["gate"] == "learning" && left < 5.0, "it goes on, and does not begin anew: {status:#}");
+    assert_eq!(late.speak().answered, 5, "it still learns");
+    learnt(&ebb);
+    assert_eq!(late.speak().answered, 5);
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    std::thread::sleep(Duration::from_millis(1200));
+    net.nft(&net.server, "flush ruleset");
+    drain.event("GateRestored");
+    assert_eq!(ebb.status("exact-part")["gate"], "shut");
+    shut_for_all_but(&net, &mut server, &mut old, 30);
+    let answer = drain.wait(LIMIT);
+    assert_eq!((answer.code, answer.one("drained")["left"].as_u64()), (Some(3), Some(35)), "{answer:#?}");
 }
 
 #[test]

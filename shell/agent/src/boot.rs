@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ebb_decide::gate::Standing;
 use ebb_kernel::{boot, gate};
 use ebb_model::Mono;
 use ebb_store::Store;
@@ -39,9 +40,10 @@ pub fn restore_gate(state_dir: &Path) -> Result<Restored, String> {
     };
     let boot_id = boot::BootId::current().map_err(|error| chain(&error))?;
     let now = Mono(boot::boottime_ms());
-    let rules = ebb_decide::gate::rules(&holds, &records, None, now, boot_id.as_str());
+    let standing = Standing { boot_id: boot_id.as_str().to_owned(), now, ..Standing::default() };
+    let rules = ebb_decide::gate::rules(&holds, &records, None, &standing);
     let mut gate = gate::Gate::open(TABLE).map_err(|error| chain(&error))?;
-    gate.apply(&to_kernel(&rules)).map_err(|error| chain(&error))?;
+    gate.apply(&to_kernel(&rules, now)).map_err(|error| chain(&error))?;
     let services = records.iter().filter(|record| holds.iter().any(|hold| hold.service == record.service)).count();
     Ok(Restored { doors: rules.shut.len(), services, from_copy })
 }

@@ -78,8 +78,11 @@ impl Keeper {
             // What is shut stays shut; the store may come back.
             Err(why) => return self.complain(&format!("holds cannot be read: {why}")),
         };
-        if known.holds.is_empty() && by.is_none() {
-            return;
+        if known.holds.is_empty() {
+            self.world.forget_gate();
+            if by.is_none() {
+                return;
+            }
         }
         let listeners = listening().unwrap_or_default();
         let mut added = false;
@@ -127,7 +130,7 @@ impl Keeper {
         };
         match converged {
             Err(why) => self.complain(&format!("the gate cannot be kept: {why}")),
-            Ok(converged) if converged.changed && !added && !learnt(known, &self.world) => {
+            Ok(converged) if converged.changed && !added => {
                 let by = by.unwrap_or_else(|| "it was not whole".to_owned());
                 let held: BTreeSet<&ServiceName> = known.holds.iter().map(|hold| &hold.service).collect();
                 for name in held {
@@ -155,11 +158,4 @@ impl Keeper {
             self.trouble = Some(text.to_owned());
         }
     }
-}
-
-/// Whether the rules have changed by themselves: the flows of a UDP door have been learnt, and it is shut now.
-fn learnt(known: &Known, world: &World) -> bool {
-    let now = world.now().mono;
-    let mut until = known.records.iter().filter_map(|record| record.drain.as_ref()?.learn_until);
-    until.any(|until| until <= now && now.since(until) <= ebb_model::Span::seconds(5))
 }

@@ -145,7 +145,7 @@ fn has_udp(book: &Book, name: &ServiceName) -> bool {
 
 /// UDP flows that the gate knows: sessions of those doors where it learns or refuses.
 fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result<(), Why> {
-    for flow in crate::converge::seen()?.flows {
+    for flow in crate::converge::flows()? {
         for index in book.whose(flow.local, None, |door| !door.is_tcp()) {
             let Some(list) = seen.get_mut(&book.services[index].name) else { continue };
             list.push(Seen {
@@ -230,7 +230,7 @@ pub(crate) fn sessions(
 }
 
 fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
-    let flows = crate::converge::seen()?.flows.into_iter().filter(|flow| {
+    let flows = crate::converge::flows()?.into_iter().filter(|flow| {
         book.whose(flow.local, None, |door| !door.is_tcp()).any(|index| book.services[index].name == *name)
     });
     Ok(flows

@@ -34,14 +34,22 @@ pub(crate) fn event(sequence: u64, event: &Event) -> v1::Event {
     }
 }
 
-pub(crate) fn door(door: &Door, refused: Option<u64>, gate: v1::Gate) -> v1::Door {
+pub(crate) fn door(door: &Door, refused: Option<u64>, gate: v1::Gate, learning: Option<Span>) -> v1::Door {
     let address = match door.reach {
         Reach::Any4 => "0.0.0.0".to_owned(),
         Reach::Any6 => "::".to_owned(),
         Reach::Any => "*".to_owned(),
         Reach::Addr(ip) | Reach::Forward(ip) => ip.to_string(),
     };
-    v1::Door { proto: door.proto.as_str().to_owned(), address, port: door.port, holdable: true, refused, gate }
+    v1::Door {
+        proto: door.proto.as_str().to_owned(),
+        address,
+        port: door.port,
+        holdable: true,
+        refused,
+        gate,
+        learning_seconds: seconds(learning),
+    }
 }
 
 pub(crate) fn hold(hold: &Hold) -> v1::Hold {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ebb_decide::services::Group;
-use ebb_kernel::{boot, process};
+use ebb_kernel::{boot, gate, process};
 use ebb_model::{Event, Mono, Now, Service, ServiceName, Wall, Watcher, Who, Why};
 use ebb_store::Store;
 use ebb_systemd::Systemd;
@@ -35,6 +35,8 @@ pub(crate) struct World {
     /// Services that are being started again: nothing keeps them down meanwhile.
     starting: Mutex<BTreeSet<ServiceName>>,
     store: Mutex<Store>,
+    /// Kept, because it remembers: flows and times that somebody else's flush takes away.
+    gate: Mutex<Option<gate::Gate>>,
     journal: Option<Journal>,
 }
 
@@ -62,6 +64,7 @@ impl World {
             runs: Runs::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),
+            gate: Mutex::new(None),
             journal: real_systemd.then(Journal::open).flatten(),
         })
     }
@@ -88,6 +91,25 @@ impl World {
         } else {
             all.remove(service)
         };
+    }
+
+    /// The gate, for one short use; never across an await. Opened by whoever needs it first: all threads of an agent are
+    /// in one network namespace.
+    pub(crate) fn with_gate<T>(&self, act: impl FnOnce(&mut gate::Gate) -> Result<T, Why>) -> Result<T, Why> {
+        // A panic in a holder leaves at worst an older memory: what is in the kernel is read each time.
+        let mut kept = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = match kept.take() {
+            Some(gate) => gate,
+            None => gate::Gate::open(TABLE).map_err(|error| crate::converge::gate_error(&error))?.shared(),
+        };
+        act(kept.insert(gate))
+    }
+
+    /// Forgets what the gate was: nothing is held.
+    pub(crate) fn forget_gate(&self) {
+        if let Some(gate) = self.gate.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            gate.forget();
+        }
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -128,7 +128,7 @@ impl Agent {
     }
 
     fn hold(&self, service: &Service) {
-        let request = HoldRequest { which: which(service), wish: wish(), dry_run: false };
+        let request = HoldRequest { which: which(service), wish: wish(), learn_seconds: 0, dry_run: false };
         let frames = self.ask(Request::Hold(request), |_| {});
         assert!(frames.iter().any(|frame| matches!(frame, Frame::Held(report) if report.shut)), "{frames:#?}");
     }

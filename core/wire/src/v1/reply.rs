@@ -156,6 +156,8 @@ pub struct Door {
     pub refused: Option<u64>,
     /// Whether the gate is shut here.
     pub gate: Gate,
+    /// For how long still everybody is let in and the flows are learnt, in seconds; none if not.
+    pub learning_seconds: Option<f64>,
 }
 
 /// One service.
@@ -404,6 +406,8 @@ pub struct HoldReport {
     pub changed: bool,
     /// Whether the gate is shut now.
     pub shut: bool,
+    /// For how long still its UDP doors let everybody in and learn the flows, in seconds; none if they do not.
+    pub learning_seconds: Option<f64>,
     /// Holds of others that remain.
     pub remaining: Vec<Hold>,
 }
@@ -415,6 +419,8 @@ pub struct Status {
     pub service: Service,
     /// Whether the gate stands in the kernel, as it must when held.
     pub gate: Gate,
+    /// For how long still its UDP doors let everybody in and learn the flows, in seconds; none if they do not.
+    pub learning_seconds: Option<f64>,
     /// New connections refused since the gate was shut.
     pub refused: u64,
     /// Sessions when the gate was shut, if a drain began.
@@ -441,7 +447,9 @@ pub struct Status {
 pub enum Gate {
     /// Shut.
     Shut,
-    /// Open, as it should be; also where there is none, as at a unix socket, and while UDP flows are learnt.
+    /// Shut, but UDP doors let everybody in for a while and learn the flows that exist.
+    Learning,
+    /// Open, as it should be; also where there is none, as at a unix socket.
     Open,
     /// It should be shut and is not, or not whole.
     Missing,

@@ -96,7 +96,7 @@ pub struct DrainRequest {
     pub settle_ms: u64,
     /// Between goodbye and destruction, in milliseconds.
     pub grace_ms: u64,
-    /// How long UDP flows are learnt, in seconds.
+    /// How long UDP flows are learnt at doors that are not shut yet, in seconds.
     pub learn_seconds: u64,
     /// Print what would happen, and change nothing. Wins over everything else.
     pub dry_run: bool,
@@ -192,8 +192,16 @@ pub struct HoldRequest {
     pub which: Which,
     /// The hold.
     pub wish: Wish,
+    /// How long UDP flows are learnt at doors that are not shut yet, in seconds.
+    #[serde(default = "learn_seconds")]
+    pub learn_seconds: u64,
     /// Print what would happen, and change nothing.
     pub dry_run: bool,
+}
+
+/// Of who does not say: the longest keepalive of a common protocol.
+const fn learn_seconds() -> u64 {
+    30
 }
 
 /// `ebb release`.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use super::layout::{Class, EXCEPT, FLOW, OPEN, PROBE, SetNames, TCP_PORTS, TOKENS, UDP_PORTS};
 use super::{Door, Except, Proto, Reach, Rules};
@@ -17,8 +18,17 @@ pub(super) struct Key {
 pub(super) type Owners = BTreeSet<&'static str>;
 
 /// All elements of the sets that rules are made of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Placed(pub BTreeMap<&'static str, BTreeMap<Key, Owners>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Placed {
+    /// Those that stay until they are taken out.
+    pub lasting: BTreeMap<&'static str, BTreeMap<Key, Owners>>,
+    /// Those of learning doors: the kernel takes each out at its time, without us.
+    pub learning: Learning,
+}
+
+/// Elements of the sets of learning doors, and when each goes. They have no owners: a shut UDP door of which any
+/// element is here learns.
+pub(super) type Learning = BTreeMap<(&'static str, Key), Instant>;
 
 /// What an element says about the door of which it is one part.
 const KINDS: [&str; 5] = ["ipv4", "ipv6", "dual", "address", "forward"];
@@ -38,8 +48,11 @@ impl Placed {
         for door in &rules.shut {
             placed.put_door(class(door.proto), door);
         }
-        for door in &rules.learn {
-            placed.put_door(Class::Learn, door);
+        for (door, until) in &rules.learn {
+            for (set, key, _) in spots(Class::Learn, door) {
+                let at = placed.learning.entry((set, key)).or_insert(*until);
+                *at = (*at).max(*until);
+            }
         }
         for door in &rules.mptcp {
             placed.put_spots(Class::Join, door);
@@ -61,7 +74,7 @@ impl Placed {
     }
 
     fn put(&mut self, set: &'static str, key: Key, owner: Option<&'static str>) {
-        self.0.entry(set).or_default().entry(key).or_default().extend(owner);
+        self.lasting.entry(set).or_default().entry(key).or_default().extend(owner);
     }
 
     fn put_door(&mut self, class: Class, door: &Door) {
@@ -81,7 +94,8 @@ impl Placed {
 
     /// The sets that a table with these elements needs.
     pub fn sets(&self) -> SetNames {
-        let mut names: SetNames = self.0.keys().copied().collect();
+        let learning = self.learning.keys().map(|(set, _)| *set);
+        let mut names: SetNames = self.lasting.keys().copied().chain(learning).collect();
         for (index, name) in Class::Out.sets().into_iter().enumerate() {
             if names.contains(name) {
                 names.insert(FLOW[index % 2]);
@@ -90,26 +104,34 @@ impl Placed {
         names
     }
 
-    /// Elements that `other` lacks, or has with another comment.
+    /// Lasting elements that `other` lacks, or has with another comment.
     pub fn minus(&self, other: &Self) -> Self {
-        let lacking = |set: &str, key: &Key, owners: &Owners| other.0.get(set).and_then(|s| s.get(key)) != Some(owners);
+        let lacking =
+            |set: &str, key: &Key, owners: &Owners| other.lasting.get(set).and_then(|s| s.get(key)) != Some(owners);
         let mut rest = Self::default();
-        for (set, elements) in &self.0 {
+        for (set, elements) in &self.lasting {
             let here: BTreeMap<_, _> =
                 elements.iter().filter(|(k, o)| lacking(set, k, o)).map(|(k, o)| (k.clone(), o.clone())).collect();
             if !here.is_empty() {
-                rest.0.insert(set, here);
+                rest.lasting.insert(set, here);
             }
         }
         rest
     }
 
     pub fn count(&self) -> usize {
-        self.0.values().map(BTreeMap::len).sum()
+        self.lasting.values().map(BTreeMap::len).sum::<usize>() + self.learning.len()
+    }
+
+    /// Whether the door of this element of a learning door is shut.
+    pub fn refuses_after(&self, (set, key): &(&'static str, Key)) -> bool {
+        let slot = Class::Learn.sets().iter().position(|name| name == set);
+        let shut = slot.and_then(|slot| self.lasting.get(Class::Udp.sets()[slot]));
+        shut.is_some_and(|elements| elements.contains_key(key))
     }
 
     pub fn has_udp(&self) -> bool {
-        self.0.contains_key(UDP_PORTS)
+        self.lasting.contains_key(UDP_PORTS)
     }
 
     /// The rules that these elements are made of. What makes no sense is left out: placing the result again then
@@ -119,15 +141,19 @@ impl Placed {
         for class in Class::ALL {
             let doors = match class {
                 Class::Tcp | Class::Udp | Class::Quic => &mut rules.shut,
-                Class::Learn => &mut rules.learn,
                 Class::Join => &mut rules.mptcp,
                 // They follow from the others.
-                Class::Out => continue,
+                Class::Learn | Class::Out => continue,
             };
             for set in class.sets() {
                 doors.extend(self.elements(set).flat_map(|(key, owners)| doors_of(class, set, key, owners)));
             }
         }
+        let learns = |door: &Door| {
+            let elements = spots(Class::Learn, door).into_iter();
+            elements.filter_map(|(set, key, _)| self.learning.get(&(set, key))).max().map(|until| (*door, *until))
+        };
+        rules.learn = rules.shut.iter().filter(|door| door.proto == Proto::Udp).filter_map(learns).collect();
         for set in OPEN {
             rules.open.extend(self.elements(set).filter_map(|(key, _)| address_of(&key.from)));
         }
@@ -142,7 +168,7 @@ impl Placed {
     }
 
     fn elements(&self, set: &str) -> impl Iterator<Item = (&Key, &Owners)> {
-        self.0.get(set).into_iter().flatten()
+        self.lasting.get(set).into_iter().flatten()
     }
 }
 

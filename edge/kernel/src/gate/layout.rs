@@ -67,6 +67,8 @@ pub(super) enum SetKind {
     Interval,
     /// Packets put elements in, which are forgotten.
     Flows,
+    /// Each element has a time of its own at which the kernel takes it out.
+    Timed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,7 @@ impl Set {
             SetKind::Plain | SetKind::Counting => 0,
             SetKind::Interval => 0x4 | 0x80,
             SetKind::Flows => 0x10 | 0x20,
+            SetKind::Timed => 0x10,
         }
     }
 
@@ -115,10 +118,11 @@ pub(super) enum Class {
     Tcp,
     Udp,
     Quic,
+    /// Shut UDP doors that are not refused at yet.
     Learn,
     /// Shut TCP doors where more paths of an MPTCP connection pass.
     Join,
-    /// UDP doors, shut or learning: whom the service itself sends to is a partner of its.
+    /// Shut UDP doors: whom the service itself sends to is a partner of its.
     Out,
 }
 
@@ -140,7 +144,8 @@ impl Class {
     fn kind(self) -> SetKind {
         match self {
             Self::Tcp | Self::Udp | Self::Quic => SetKind::Counting,
-            Self::Learn | Self::Join | Self::Out => SetKind::Plain,
+            Self::Learn => SetKind::Timed,
+            Self::Join | Self::Out => SetKind::Plain,
         }
     }
 }
@@ -478,10 +483,21 @@ fn known_flow_rules() -> Vec<Rule> {
     FAMILIES.iter().zip(FLOW).map(one).collect()
 }
 
-fn learn_rules(class: Class, first: usize, door: Fields, flow: Fields) -> Vec<Rule> {
+/// At a learning door every packet passes, and its flow is known from then on. The door is shut already: it refuses as
+/// soon as the kernel has taken its element out of the set of learning doors, with or without us.
+fn learn_rules(first: usize, door: Fields) -> Vec<Rule> {
+    flow_rules(Class::Learn, first, (door, Family::flow), &then(Verdict::Accept))
+}
+
+/// Whom a service sends to from a door of it is known from then on.
+fn sent_to_rules(first: usize, door: Fields) -> Vec<Rule> {
+    flow_rules(Class::Out, first, (door, Family::flow_out), &[])
+}
+
+fn flow_rules(class: Class, first: usize, (door, flow): (Fields, Fields), action: &[Expr]) -> Vec<Rule> {
     let one = |((family, set), flows): ((&Family, &'static str), &'static str)| {
-        let at_door = vec![expr::is_in(set)];
-        rule("learn", [family.only(), door(family), at_door, flow(family), vec![expr::renew_in(flows)]])
+        let renew = vec![expr::renew_in(flows)];
+        rule("learn", [family.only(), door(family), vec![expr::is_in(set)], flow(family), renew, action.to_vec()])
     };
     FAMILIES.iter().zip(pick(class, first)).zip(FLOW).map(one).collect()
 }
@@ -504,13 +520,12 @@ fn udp_rules() -> Vec<Rule> {
     rules.push(probe_rule());
     rules.extend(except_rules(Family::except));
     rules.extend(initial_rules("gate_quic"));
-    // Learning comes after the refusals (what is refused is not learnt); at one address before the listeners of
-    // others, at every address after them.
+    // A learning door is a shut one: learning comes first. One address, then listeners of others, then every address.
+    rules.extend(learn_rules(2, Family::destination_and_port));
     rules.extend(shut_rules(Class::Udp, 2, Family::destination_and_port, &refuse));
-    rules.extend(learn_rules(Class::Learn, 2, Family::destination_and_port, Family::flow));
     rules.extend(open_rules(Family::destination_and_port));
+    rules.extend(learn_rules(0, port));
     rules.extend(shut_rules(Class::Udp, 0, port, &refuse));
-    rules.extend(learn_rules(Class::Learn, 0, port, Family::flow));
     rules
 }
 
@@ -518,8 +533,8 @@ fn udp_forward_rules() -> Vec<Rule> {
     let mut rules = known_flow_rules();
     rules.extend(except_rules(Family::except));
     rules.extend(initial_rules("gate_quic_forward"));
+    rules.extend(learn_rules(4, Family::destination_and_port));
     rules.extend(forward_refusals(Class::Udp, &expr::unreachable()));
-    rules.extend(learn_rules(Class::Learn, 4, Family::destination_and_port, Family::flow));
     rules
 }
 
@@ -527,15 +542,15 @@ fn udp_forward_rules() -> Vec<Rule> {
 /// service speaks first, and the answer to that is no newcomer.
 fn sent_rules() -> Vec<Rule> {
     let mut rules = except_rules(Family::except_out);
-    rules.extend(learn_rules(Class::Out, 2, Family::source_and_port, Family::flow_out));
+    rules.extend(sent_to_rules(2, Family::source_and_port));
     rules.extend(open_rules(Family::source_and_port));
-    rules.extend(learn_rules(Class::Out, 0, source_port, Family::flow_out));
+    rules.extend(sent_to_rules(0, source_port));
     rules
 }
 
 /// The same of a service behind this host; to this host itself its packets come by the input hook.
 fn sent_forward_rules() -> Vec<Rule> {
     let mut rules = except_rules(Family::except_out);
-    rules.extend(learn_rules(Class::Out, 4, Family::source_and_port, Family::flow_out));
+    rules.extend(sent_to_rules(4, Family::source_and_port));
     rules
 }

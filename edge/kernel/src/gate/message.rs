@@ -1,7 +1,7 @@
 //! nftables messages: what goes to the kernel.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::elements::{Key, Owners, Placed};
 use super::layout::{Chain, FLOW, Layout, Set, SetKind, SetNames};
@@ -123,10 +123,11 @@ impl Nft {
         let sets = placed.sets();
         self.build_empty(transaction, &sets);
         self.add_elements(transaction, placed);
+        let none = Owners::new();
         for (name, length) in FLOW.into_iter().zip([16, 40]).filter(|(name, _)| sets.contains(name)) {
             let flows = flows.iter().filter(|key| key.len() == length);
-            let elements: BTreeMap<Key, Owners> =
-                flows.map(|key| (Key { from: key.clone(), to: None }, Owners::new())).collect();
+            let keys: Vec<Key> = flows.map(|key| Key { from: key.clone(), to: None }).collect();
+            let elements: Vec<_> = keys.iter().map(|key| (key, &none, None)).collect();
             self.elements(transaction, Kind::NewElements, name, &elements);
         }
     }
@@ -157,27 +158,35 @@ impl Nft {
         }
     }
 
+    /// Those of learning doors with the time that they have left.
     pub fn add_elements(&self, transaction: &mut Transaction, placed: &Placed) {
-        for (set, elements) in &placed.0 {
-            self.elements(transaction, Kind::NewElements, set, elements);
-        }
+        self.all_elements(transaction, Kind::NewElements, placed);
     }
 
     pub fn delete_elements(&self, transaction: &mut Transaction, placed: &Placed) {
-        for (set, elements) in &placed.0 {
-            self.elements(transaction, Kind::DelElements, set, elements);
+        self.all_elements(transaction, Kind::DelElements, placed);
+    }
+
+    fn all_elements(&self, transaction: &mut Transaction, kind: Kind, placed: &Placed) {
+        for (set, elements) in &placed.lasting {
+            let elements: Vec<_> = elements.iter().map(|(key, owners)| (key, owners, None)).collect();
+            self.elements(transaction, kind, set, &elements);
+        }
+        let (none, now) = (Owners::new(), Instant::now());
+        for ((set, key), until) in &placed.learning {
+            let left = Some(until.saturating_duration_since(now)).filter(|_| kind == Kind::NewElements);
+            self.elements(transaction, kind, set, &[(key, &none, left)]);
         }
     }
 
-    fn elements(&self, transaction: &mut Transaction, kind: Kind, set: &str, elements: &BTreeMap<Key, Owners>) {
+    fn elements(&self, transaction: &mut Transaction, kind: Kind, set: &str, all: &[Element<'_>]) {
         let (verb, flags) = if kind == Kind::NewElements { ("add", CREATE) } else { ("delete", 0) };
-        let all: Vec<_> = elements.iter().collect();
         for some in all.chunks(ELEMENTS_PER_MESSAGE) {
             let mut request = self.about(kind, flags);
             request.attr_str(2, set);
             request.nest(3, |list| {
-                for (key, owners) in some {
-                    list.nest(1, |element| put_element(element, key, owners));
+                for one in some {
+                    list.nest(1, |element| put_element(element, one));
                 }
             });
             transaction.push(format!("{verb} {} elements of set {set}", some.len()), request);
@@ -282,10 +291,17 @@ pub(super) fn comment_in(mut data: &[u8]) -> Option<&str> {
     None
 }
 
-fn put_element(element: &mut Request, key: &Key, owners: &Owners) {
+/// An element: its key, its owners, and the time after which the kernel takes it out, where it has one of its own.
+type Element<'a> = (&'a Key, &'a Owners, Option<Duration>);
+
+fn put_element(element: &mut Request, (key, owners, timeout): &Element<'_>) {
     element.nest(1, |r| _ = r.attr(1, &key.from));
     if let Some(to) = &key.to {
         element.nest(10, |r| _ = r.attr(1, to));
+    }
+    if let Some(timeout) = timeout {
+        // The kernel takes 0 for "never".
+        element.attr_be64(4, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
     }
     if !owners.is_empty() {
         let text: Vec<&str> = owners.iter().copied().collect();

@@ -1,13 +1,16 @@
 //! Reading the table back and comparing it with what we would have made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::elements::{self, Key, Owners, Placed, flow_of, spots};
-use super::layout::{FLOW, Layout, SetKind, SetNames};
+use super::layout::{FLOW, Layout, Set, SetKind, SetNames};
 use super::message::{FAMILY_HEADER, INET, Kind, Nft, bare, comment_in};
-use super::{Door, Flow, Reach, Rules, Seen};
+use super::{Door, Flow, LEARN_SLACK, Reach, Rules, Seen};
 use crate::netlink::{Attribute, Attributes, Message, Result};
+
+/// Where an element of a learning door never goes: nobody learns for so long.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The table as found.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ pub(super) fn read(nft: &mut Nft, with_flows: bool) -> Result<Option<Found>> {
     };
     for set in layout.sets.iter().filter(|set| set.kind != SetKind::Flows) {
         if structure.sets.get(set.name).is_some_and(|found| found.key_length == set.key_length()) {
-            read_elements(nft, set.name, &mut found)?;
+            read_elements(nft, set, &mut found)?;
         }
     }
     if with_flows {
@@ -255,16 +258,22 @@ fn each_element(nft: &mut Nft, set: &str, mut each: impl FnMut(Attributes<'_>) -
 }
 
 /// Owners that are none of ours count as none: the element is then not as we make it.
-fn read_elements(nft: &mut Nft, set: &'static str, found: &mut Found) -> Result<()> {
+fn read_elements(nft: &mut Nft, set: &Set, found: &mut Found) -> Result<()> {
+    let (set, kind) = (set.name, set.kind);
     each_element(nft, set, |element| {
         let from = value(element.get(1)?)?.to_vec();
         let key = Key { from, to: element.get(10).and_then(value).map(<[u8]>::to_vec) };
+        if kind == SetKind::Timed {
+            let left = element.get(5).and_then(|a| a.be64()).map_or(FOREVER, Duration::from_millis);
+            found.placed.learning.insert((set, key), Instant::now() + left.min(FOREVER));
+            return Some(());
+        }
         let comment = element.get(6).and_then(|a| comment_in(a.data)).unwrap_or_default();
         let owners: Owners = comment.split(", ").filter_map(elements::owner).collect();
         if let Some(packets) = packets(&element) {
             found.counters.insert((set, key.clone()), packets);
         }
-        found.placed.0.entry(set).or_default().insert(key, owners);
+        found.placed.lasting.entry(set).or_default().insert(key, owners);
         Some(())
     })
 }
@@ -282,8 +291,8 @@ impl Found {
         let rules = self.placed.rules();
         let altered = match &self.structure {
             Err(what) => Some(what.clone()),
-            Ok(()) if Placed::of(&rules.normal()) != self.placed => Some("elements are not as we make them".to_owned()),
-            Ok(()) if applied.is_some_and(|applied| *applied != self.placed) => {
+            Ok(()) if !self.is_as_we_make_it(&rules) => Some("elements are not as we make them".to_owned()),
+            Ok(()) if applied.is_some_and(|applied| !self.is_as_applied(applied)) => {
                 Some("elements were added or removed".to_owned())
             }
             Ok(()) => None,
@@ -296,6 +305,31 @@ impl Found {
         let flows = self.flow_times.iter().filter_map(|(key, expires)| flow(&rules, key, *expires)).collect();
         Seen { rules, refused, flows, altered }
     }
+
+    fn is_as_we_make_it(&self, rules: &Rules) -> bool {
+        let made = Placed::of(&rules.normal());
+        let endless = Instant::now() + FOREVER / 2;
+        // The elements of one door go one after the other; none may be there that is of no door, or never goes.
+        let ends = |(key, until): (_, &Instant)| *until < endless && made.learning.contains_key(key);
+        made.lasting == self.placed.lasting && self.placed.learning.iter().all(ends)
+    }
+
+    /// That the kernel has taken out what has come to its end is as it should be.
+    fn is_as_applied(&self, applied: &Placed) -> bool {
+        let soon = Instant::now() + LEARN_SLACK;
+        let (theirs, ours) = (&self.placed.learning, &applied.learning);
+        let there = |(key, until): (_, &Instant)| match theirs.get(key) {
+            Some(found) => is_about(*found, *until),
+            None => *until <= soon,
+        };
+        let known = |(key, until): (_, &Instant)| ours.contains_key(key) || *until <= soon;
+        applied.lasting == self.placed.lasting && ours.iter().all(there) && theirs.iter().all(known)
+    }
+}
+
+/// Whether two times mean the same: between telling the kernel and reading it back some time passes.
+pub(super) fn is_about(one: Instant, other: Instant) -> bool {
+    one.saturating_duration_since(other) <= LEARN_SLACK && other.saturating_duration_since(one) <= LEARN_SLACK
 }
 
 /// A flow at one of our doors; of doors that are no longer there nothing is said.
@@ -308,7 +342,7 @@ fn flow(rules: &Rules, key: &[u8], expires: Duration) -> Option<Flow> {
         reaches.extend([any, Reach::Any]);
     }
     let doors = reaches.into_iter().map(|reach| Door { proto: super::Proto::Udp, reach, port });
-    let door = doors.into_iter().find(|door| rules.shut.contains(door) || rules.learn.contains(door))?;
+    let door = doors.into_iter().find(|door| rules.shut.contains(door))?;
     Some(Flow { door, peer, local, expires })
 }
 
@@ -323,7 +357,8 @@ pub(super) fn fuzzed(message: &Message<'_>) {
     let key = Key { from: message.body.to_vec(), to: Some(message.body.to_vec()) };
     for set in all.sets {
         let owners = ["tcp address", "ipv4", "udp forward"].into();
-        let placed = Placed([(set.name, [(key.clone(), owners)].into())].into());
+        let lasting = [(set.name, [(key.clone(), owners)].into())].into();
+        let placed = Placed { lasting, learning: [((set.name, key.clone()), Instant::now())].into() };
         let _ = Placed::of(&placed.rules());
     }
 }

@@ -1,6 +1,7 @@
 mod changed;
 mod flows;
 mod forward;
+mod learning;
 mod mptcp;
 mod plain;
 mod refusing;
@@ -34,6 +35,23 @@ fn addr(text: &str) -> Reach {
 
 fn shut(doors: impl IntoIterator<Item = Door>) -> Rules {
     Rules { shut: doors.into_iter().collect(), ..Rules::default() }
+}
+
+/// Shut doors that learn for so long.
+fn learning(doors: impl IntoIterator<Item = Door>, time: Duration) -> Rules {
+    let until = Instant::now() + time;
+    Rules { learn: doors.into_iter().map(|door| (door, until)).collect(), ..Rules::default() }.normal()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The same rules, but for the moments that pass between telling the kernel when learning ends and reading it.
+#[track_caller]
+fn assert_same(seen: &Rules, wanted: &Rules) {
+    let timeless = |rules: &Rules| Rules { learn: Default::default(), ..rules.clone() };
+    assert_eq!(timeless(seen), timeless(wanted));
+    assert!(seen.learn.keys().eq(wanted.learn.keys()), "{:?} {:?}", seen.learn, wanted.learn);
+    assert!(seen.learn.values().zip(wanted.learn.values()).all(|(a, b)| super::is_about(*a, *b)));
 }
 
 /// The `nft` program is the oracle of some tests.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::netlink;
 
@@ -170,8 +170,10 @@ impl Except {
 pub struct Rules {
     /// Doors at which new connections are refused.
     pub shut: BTreeSet<Door>,
-    /// UDP doors whose flows are being learnt and not yet refused. A door that is also in `shut` is shut.
-    pub learn: BTreeSet<Door>,
+    /// Shut UDP doors that let everybody in until then, and learn the flows; from then on they refuse those not learnt.
+    /// It is the kernel that ends it, whatever becomes of us. Within [`LEARN_LEAST`](super::LEARN_LEAST) of its end
+    /// it is not begun any more.
+    pub learn: BTreeMap<Door, Instant>,
     /// Listeners of others, on one address, at a port that is shut on every address: they stay open.
     pub open: BTreeSet<(IpAddr, u16)>,
     /// Sources that still may come in. At a learning door an excepted flow is not learnt.
@@ -187,20 +189,24 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Whether no door is shut or learning: then there is no table at all.
+    /// Whether no door is shut: then there is no table at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shut.is_empty() && self.learn.is_empty()
     }
 
     /// The one form of all rules that mean the same; [`Seen::rules`] is always in this form. IPv4-mapped addresses are
-    /// IPv4, an unspecified address is "every", host bits of networks are cleared, and what a wider exception covers,
-    /// what can never match and what `shut` takes from `learn` is left out.
+    /// IPv4, an unspecified address is "every", host bits of networks are cleared, what a wider exception covers and
+    /// what can never match is left out, and a learning door is a shut one.
     #[must_use]
     pub fn normal(&self) -> Self {
         let door = |door: &Door| Door { reach: door.reach.normal(), ..*door };
-        let shut: BTreeSet<Door> = self.shut.iter().map(door).collect();
-        let learn = self.learn.iter().map(door).filter(|door| !shut.contains(door)).collect();
+        let mut learn = BTreeMap::new();
+        for (learning, until) in self.learn.iter().map(|(learning, until)| (door(learning), *until)) {
+            let at = learn.entry(learning).or_insert(until);
+            *at = until.max(*at);
+        }
+        let shut: BTreeSet<Door> = self.shut.iter().map(door).chain(learn.keys().copied()).collect();
         let open = self.open.iter().map(|(address, port)| (address.to_canonical(), *port)).collect();
         let except = self.except.iter().filter_map(|except| except.normal()).collect();
         let except = super::elements::without_covered(&except);
@@ -235,7 +241,7 @@ pub struct Seen {
     pub rules: Rules,
     /// Packets refused at each shut door since it was shut. TCP: SYNs; clients that try again count again.
     pub refused: BTreeMap<Door, u64>,
-    /// UDP flows that pass at shut doors, or are known at learning ones.
+    /// UDP flows that pass at shut doors.
     pub flows: Vec<Flow>,
     /// What is not as [`Gate::apply`](super::Gate::apply) made it, if anything. Removed elements are noticed by the
     /// gate that applied them; any other fault by everybody.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ebb_link::Client;
+use ebb_model::Span;
 use ebb_wire::v1::{HoldRequest, Request};
 
 use super::ask::look;
@@ -10,6 +11,7 @@ use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::hold::Hold;
 use crate::screen::Screen;
+use crate::values::{duration, whole_seconds};
 
 /// How it is typed.
 pub const EXAMPLES: &str = "\
@@ -33,6 +35,9 @@ pub struct HoldArgs {
     /// Print what would be done; wins over every other flag
     #[arg(long)]
     dry_run: bool,
+    /// How long UDP flows are learnt before others are refused
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s", hide_short_help = true)]
+    udp_learn: Span,
 }
 
 /// Asks and shows.
@@ -40,6 +45,11 @@ pub struct HoldArgs {
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: &HoldArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
-    let request = HoldRequest { which: args.which.which(), wish: args.wish.wish(), dry_run: args.dry_run };
+    let request = HoldRequest {
+        which: args.which.which(),
+        wish: args.wish.wish(),
+        learn_seconds: whole_seconds(args.udp_learn),
+        dry_run: args.dry_run,
+    };
     look(client, Request::Hold(request), &mut Hold { dry_run: args.dry_run }, screen).await
 }

@@ -44,7 +44,9 @@ pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -
     loop {
         let request = Request::Watch(WatchRequest { services: services.to_vec() });
         match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
-            Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+            Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => {
+                tokio::time::sleep(AGAIN).await;
+            }
             Err(Problem::CutShort) => until = Instant::now() + AWAY,
             other => return other,
         }

@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Frame, Gate, Service};
 
 use super::table::{Cell, Column, table};
-use super::words::door;
+use super::words::{door, duration};
 use super::{Said, Text, View, common};
 
 /// The table of doors.
@@ -41,12 +41,14 @@ fn by_door(services: &[Service], view: &View) -> String {
         let pids: Vec<String> = service.pids.iter().map(|pid| format!("pid {pid}")).collect();
         let made_of = if service.units.is_empty() { pids.join(", ") } else { printable(&service.units.join(", ")) };
         for one in &service.doors {
-            let gate = match (one.holdable, one.gate) {
-                (false, _) => "cannot hold",
-                (true, Gate::Shut) => "shut",
-                (true, Gate::Open) => "open",
-                (true, Gate::Missing) => "missing",
-                (true, Gate::Unknown) => "unknown",
+            let gate = match (one.holdable, one.gate, one.learning_seconds) {
+                (false, ..) => "cannot hold".to_owned(),
+                (true, Gate::Learning, Some(left)) => format!("learning, {}", duration(left)),
+                (true, Gate::Learning, None) => "learning".to_owned(),
+                (true, Gate::Shut, _) => "shut".to_owned(),
+                (true, Gate::Open, _) => "open".to_owned(),
+                (true, Gate::Missing, _) => "missing".to_owned(),
+                (true, Gate::Unknown, _) => "unknown".to_owned(),
             };
             rows.push(vec![
                 printable(&service.name).into(),

@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Frame, HoldReport};
 
 use super::common::{self, command};
-use super::words::{BAD, STRONG, hold, paint};
+use super::words::{BAD, STRONG, duration, hold, paint};
 use super::{Said, Text, View};
 
 /// Reports, as they come.
@@ -31,8 +31,16 @@ fn name(report: &HoldReport) -> String {
 
 fn held(report: &HoldReport, view: &View) -> String {
     let already = if report.changed { "" } else { " already: nothing to do" };
-    let gate =
-        if report.shut { "new connections are refused".to_owned() } else { paint(BAD, "but its gate is not shut") };
+    let gate = match (report.shut, report.learning_seconds) {
+        (false, _) => paint(BAD, "but its gate is not shut"),
+        (true, None) => "new connections are refused".to_owned(),
+        (true, Some(left)) => {
+            let left = duration(left);
+            format!(
+                "its gate is shut but at UDP doors: flows are learnt there for {left} more, then the kernel shuts those too"
+            )
+        }
+    };
     let mut out = format!("{}: held{already}; {gate}\n", name(report));
     for one in std::iter::once(&report.hold).chain(&report.remaining) {
         out.push_str(&format!("  held by    {}\n", hold(one, view)));
@@ -76,6 +84,8 @@ mod tests {
         assert!(plain(&held(&again, &view)).starts_with("nginx: held already: nothing to do; new"));
         let open = HoldReport { shut: false, ..fixture::held() };
         assert!(plain(&held(&open, &view)).starts_with("nginx: held; but its gate is not shut\n"));
+        let learning = HoldReport { learning_seconds: Some(29.7), ..fixture::held() };
+        assert!(plain(&held(&learning, &view)).contains("shut but at UDP doors: flows are learnt there for 29 s more"));
     }
 
     #[test]

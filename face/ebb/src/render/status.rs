@@ -3,7 +3,7 @@
 use ebb_model::printable;
 use ebb_wire::v1::{Frame, Gate, Status};
 
-use super::words::{BAD, STRONG, hold, many, moment, paint, state_style};
+use super::words::{BAD, STRONG, WARN, duration, hold, many, moment, paint, state_style};
 use super::{Said, Text, View, common};
 
 /// A block per service, as they come.
@@ -75,6 +75,11 @@ fn gate(status: &Status) -> String {
     let refused = || format!("{} refused", many(status.refused, "new connection"));
     match status.gate {
         Gate::Shut => format!("shut, {}", refused()),
+        Gate::Learning => {
+            let left = status.learning_seconds.map_or_else(String::new, |left| format!(" for {} more", duration(left)));
+            let by_udp = paint(WARN, &format!("learning UDP flows{left}"));
+            format!("{by_udp}: until then newcomers come in there; {}", refused())
+        }
         Gate::Open => "open".to_owned(),
         Gate::Missing => format!("{}: it should be shut, and is not, or not at each door", paint(BAD, "MISSING")),
         Gate::Unknown => "unknown: it could not be read".to_owned(),
@@ -128,6 +133,14 @@ mod tests {
         assert!(text.contains("gate       MISSING: it should be shut"), "{text}");
         assert!(text.contains("leaks      2 connections came in"), "{text}");
         assert!(text.contains("nobody watches it"), "{text}");
+    }
+
+    #[test]
+    fn a_gate_that_learns_is_not_called_shut() {
+        let learning = Status { gate: Gate::Learning, learning_seconds: Some(12.0), refused: 0, ..fixture::status() };
+        let text = text(&learning);
+        let gate = "gate       learning UDP flows for 12 s more: until then newcomers come in there; 0 new connections";
+        assert!(text.contains(gate), "{text}");
     }
 
     #[test]

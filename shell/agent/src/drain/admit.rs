@@ -9,12 +9,12 @@ use ebb_systemd::UnitName;
 use ebb_wire::v1::Which;
 
 use super::tracked::{Refused, Tracked};
-use crate::look;
 use crate::look::no_door;
 use crate::verbs::hold::{Checked, merge, record};
 use crate::verbs::services::Known;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
+use crate::{converge, look};
 
 pub(crate) enum Admission {
     Accept(Box<Tracked>),
@@ -37,7 +37,7 @@ pub(crate) fn admit(
     if service.doors.is_empty() {
         return Err(no_door(service));
     }
-    let mut record = record(known, service);
+    let mut record = record(world, known, service, spec.learn);
     if let Some(pid) = watcher(&record) {
         return Err(Why::Watched { service: service.name.clone(), pid });
     }
@@ -48,7 +48,6 @@ pub(crate) fn admit(
         return already_stopped(world, (service, services), known, &hold, &record);
     }
     let now = world.now();
-    let udp = service.doors.iter().any(|door| door.proto == Proto::Udp);
     let (ledger, began) = going_on(world, &record)?;
     let same_boot = began_before.filter(|drain| drain.boot_id == world.boot_id);
     let deadline = same_boot.map_or_else(|| spec.deadline.map(|span| now.mono + span), |drain| drain.deadline);
@@ -61,13 +60,14 @@ pub(crate) fn admit(
         at_start: before.as_ref().map_or(0, |drain| drain.at_start),
         leaks: before.as_ref().map_or(0, |drain| drain.leaks),
         drained_at: None,
-        learn_until: udp.then(|| now.mono + spec.learn),
         watcher: Some(world.me),
         spec: Some(spec.clone()),
         deadline,
     });
+    let learn_until = converge::learn_until(world, &record);
     Ok(Admission::Accept(Box::new(Tracked {
-        drain: Drain::new(spec.clone(), udp, ledger, began.map_or(now.mono, |began| began.mono)).until(deadline),
+        drain: Drain::new(spec.clone(), learn_until, ledger, began.map_or(now.mono, |began| began.mono))
+            .until(deadline),
         refused: Refused { before: record.refused_before, ..Refused::default() },
         placed_now: held.is_none(),
         began: began.unwrap_or(now),
@@ -158,8 +158,10 @@ fn already_stopped(
 ) -> Result<Admission, Why> {
     let name = &service.name;
     let _lock = world.lock()?;
+    // What does not run has no flows to be learnt.
+    let record = &Record { learn: None, ..record.clone() };
     world.store().place(hold, record).map_err(|error| unread(&error))?;
-    let converged = crate::converge::converge(world, services)?;
+    let converged = converge::converge(world, services)?;
     let others: Vec<_> = known.holds_of(name).map(|hold| format!("`{}`", hold.requester)).collect();
     let now = if known.holds_of(name).any(|old| old.requester == hold.requester) {
         ""

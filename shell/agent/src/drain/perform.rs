@@ -36,10 +36,6 @@ impl Watch<'_> {
         match action {
             Action::Place => vec![self.place(index).await],
             Action::Shut => vec![self.shut(index).await],
-            Action::ShutLearnt => {
-                self.shut_learnt(index).await;
-                Vec::new()
-            }
             Action::Prove => vec![Input::Proved(self.prove(index).await)],
             Action::TakeCensus => {
                 self.want_census();
@@ -120,23 +116,6 @@ impl Watch<'_> {
                 // queues overflow, and costs a grace of seconds.
                 Input::Shut { cookies }
             }
-        }
-    }
-
-    async fn shut_learnt(&mut self, index: usize) {
-        let record = {
-            let one = &mut self.tracked[index];
-            if let Some(drain) = &mut one.record.drain {
-                drain.learn_until = None;
-            }
-            one.record.clone()
-        };
-        let kept = self.world.store().remember(&record);
-        if kept.is_ok() && converge::converge(self.world, &self.services).is_ok() {
-            let service = &self.tracked[index].service;
-            let text = format!("{} refuses new UDP flows; those that exist were learnt", service.name);
-            let event = Event::new(self.world.now().wall, EventKind::GateShut, &service.name, text);
-            self.say(tell(self.world, service, &event)).await;
         }
     }
 
@@ -270,10 +249,11 @@ impl Watch<'_> {
 
     async fn confirm(&mut self, index: usize) -> Vec<Input> {
         let name = self.tracked[index].service.name.clone();
-        let whole = converge::seen().is_ok_and(|seen| {
+        let whole = converge::seen(self.world).is_ok_and(|seen| {
             let one = &mut self.tracked[index];
             one.refused.counted(seen.refused(&one.record.doors));
-            seen.holds(&one.record.doors)
+            // While flows are learnt, whoever speaks comes in.
+            seen.holds(&one.record.doors) && seen.learning(&one.record.doors).is_none()
         });
         let mut inputs: Vec<Input> = self.count([name].into()).await.into_iter().map(|(_, input)| input).collect();
         inputs.push(Input::Confirmed(whole));

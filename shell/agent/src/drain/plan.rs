@@ -29,7 +29,7 @@ pub(crate) async fn tell_all(
     reply: &Reply,
 ) -> Result<(), Why> {
     let book = Book::of(services);
-    let seen = converge::seen().ok();
+    let seen = converge::seen(world).ok();
     for service in chosen {
         if service.doors.is_empty() {
             return Err(no_door(service));
@@ -51,7 +51,7 @@ pub(crate) async fn tell_all(
         observe::add_processes(&mut sessions, &pids(service));
         let plan = Plan {
             service: tell(service, known, None, seen.as_ref()),
-            steps: steps(service, wish, spec),
+            steps: steps(service, wish, spec, seen.as_ref()),
             warnings,
             sessions: sessions.iter().map(say::session).collect(),
             total,
@@ -61,15 +61,17 @@ pub(crate) async fn tell_all(
     Ok(())
 }
 
-fn steps(service: &Service, wish: &Checked, spec: &DrainSpec) -> Vec<String> {
+fn steps(service: &Service, wish: &Checked, spec: &DrainSpec, seen: Option<&converge::Seen>) -> Vec<String> {
     let name = &service.name;
     let reason = if wish.reason.is_empty() { String::new() } else { format!(" ({})", wish.reason) };
     let mut steps = vec![format!("write the hold of `{}` on {name}{reason} to disk", wish.requester)];
     for door in &service.doors {
+        let shut = seen.is_some_and(|seen| seen.shut.contains_key(door));
         let how = match door.proto {
-            Proto::Tcp => "refuse new connections with a TCP reset",
-            Proto::Udp => "learn the flows that exist, then refuse others",
-            Proto::Quic => "refuse new QUIC connections by their Initial packets",
+            Proto::Tcp => "refuse new connections with a TCP reset".to_owned(),
+            Proto::Udp if shut => "it is shut already: flows that exist go on, others are refused".to_owned(),
+            Proto::Udp => format!("learn the flows that exist for {}, then refuse others", duration(spec.learn)),
+            Proto::Quic => "refuse new QUIC connections by their Initial packets".to_owned(),
         };
         steps.push(format!("at {door}: {how}"));
     }

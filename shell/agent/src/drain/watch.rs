@@ -323,7 +323,7 @@ impl<'a> Watch<'a> {
             self.listeners = listeners;
             self.look_for_doors().await;
         }
-        if let Ok(seen) = converge::seen() {
+        if let Ok(seen) = converge::seen(self.world) {
             let whole = self.tracked.iter().filter(|one| !one.drain.is_over()).all(|one| seen.holds(&one.record.doors));
             for one in &mut self.tracked {
                 one.refused.counted(seen.refused(&one.record.doors));
@@ -405,7 +405,7 @@ impl<'a> Watch<'a> {
         self.look_for_releases().await;
         // Another ebb's change leaves our doors shut: two that each undid what the other sees differently
         // would never end.
-        let whole = converge::seen().is_ok_and(|seen| {
+        let whole = converge::seen(self.world).is_ok_and(|seen| {
             self.tracked.iter().filter(|one| !one.drain.is_over()).all(|one| seen.holds(&one.record.doors))
         });
         if let Some(by) = by.filter(|_| !whole) {

@@ -45,7 +45,7 @@ fn finding(service: Option<&ServiceName>, what: String, mend: impl Into<String>)
 
 /// The gate is shut where somebody holds, and nowhere else.
 async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result<(), Why> {
-    let seen = converge::seen()?;
+    let seen = converge::seen(world)?;
     if !seen.intact {
         let text = "the gate's table in the kernel was changed by somebody".to_owned();
         found.push(finding(
@@ -57,12 +57,8 @@ async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result
     let mut held = BTreeSet::new();
     for record in known.records.iter().filter(|record| known.holds_of(&record.service).next().is_some()) {
         held.extend(record.doors.iter().copied());
-        let open: Vec<String> = record
-            .doors
-            .iter()
-            .filter(|door| !seen.shut.contains_key(door) && !seen.learn.contains(door))
-            .map(ToString::to_string)
-            .collect();
+        let open: Vec<String> =
+            record.doors.iter().filter(|door| !seen.shut.contains_key(door)).map(ToString::to_string).collect();
         if !open.is_empty() {
             let text = format!("it is held, but open at {}", open.join(", "));
             found.push(finding(Some(&record.service), text, format!("ebb drain {}", record.service)));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ebb_link::Reply;
 use ebb_model::{
-    Cidr, Event, EventKind, Hold, Level, Origin, Record, Requester, Service, Span, Up, Who, Why, duration,
+    Cidr, Door, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Up, Who, Why,
+    duration,
 };
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
@@ -88,8 +89,9 @@ pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Chec
     }
 }
 
-/// What to remember of a service while it is held; goes on from what is remembered already.
-pub(crate) fn record(known: &Known, service: &Service) -> Record {
+/// What to remember of a service while it is held; goes on from what is remembered already. `learn`: how long the flows
+/// that exist are learnt at those of its UDP doors that are not shut yet.
+pub(crate) fn record(world: &World, known: &Known, service: &Service, learn: Span) -> Record {
     let (units, sockets, trees) = match &service.origin {
         Origin::Units { units, sockets } => {
             (units.iter().map(|unit| unit.name.clone()).collect(), sockets.clone(), Vec::new())
@@ -108,8 +110,14 @@ pub(crate) fn record(known: &Known, service: &Service) -> Record {
         own_probes: 0,
         refused_before: 0,
         neighbours: BTreeSet::new(),
+        learn: None,
     });
     record.doors.extend(&service.doors);
+    let doors: BTreeSet<Door> = record.doors.iter().filter(|door| door.proto == Proto::Udp).copied().collect();
+    // Who asks for less does not cut short what another began.
+    let before = record.learn.take().filter(|before| before.boot_id == world.boot_id);
+    let span = before.map_or(learn, |before| before.span.max(learn));
+    record.learn = (!doors.is_empty()).then(|| Learn { boot_id: world.boot_id.clone(), span, doors });
     for (into, from) in [(&mut record.units, units), (&mut record.sockets, sockets)] {
         into.extend(from);
         into.sort_unstable();
@@ -151,17 +159,24 @@ pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, re
     if !request.dry_run {
         converge::check_support()?;
     }
+    let learn = Span::seconds(request.learn_seconds);
     for service in chosen {
         if service.doors.is_empty() {
             return Err(look::no_door(service));
         }
         if request.dry_run {
-            let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
-            let text = format!("would hold {} as `{}` and shut {}", service.name, wish.requester, doors.join(", "));
+            let mut text =
+                format!("would hold {} as `{}` and shut {}", service.name, wish.requester, doors(&service.doors));
+            if service.doors.iter().any(|door| door.proto == Proto::Udp) {
+                text.push_str(&format!(
+                    "; UDP flows are learnt for {} before, unless that is shut already",
+                    duration(learn)
+                ));
+            }
             reply.send(say::note(Some(service.name.as_str()), false, text)).await;
             continue;
         }
-        place_one(world, service, &around.services, &wish, reply).await?;
+        place_one(world, service, &around.services, (&wish, learn), reply).await?;
     }
     Ok(())
 }
@@ -177,7 +192,7 @@ async fn place_one(
     world: &World,
     service: &Service,
     services: &[Service],
-    wish: &Checked,
+    (wish, learn): (&Checked, Span),
     reply: &Reply,
 ) -> Result<(), Why> {
     let mut frames = Vec::new();
@@ -186,7 +201,7 @@ async fn place_one(
         let known = Known::read(world)?;
         let hold = merge(world, &known, service, wish, Level::Draining);
         let changed = known.holds.iter().all(|old| *old != hold);
-        world.store().place(&hold, &record(&known, service)).map_err(|error| unread(&error))?;
+        world.store().place(&hold, &record(world, &known, service, learn)).map_err(|error| unread(&error))?;
         let converged = converge::converge(world, services)?;
         if changed {
             frames.push(placed(world, &hold, service));
@@ -194,10 +209,12 @@ async fn place_one(
         if converged.changed {
             frames.push(tell(world, service, &gate_shut(world, service)));
         }
+        let seen = converge::seen(world).ok();
         HoldReport {
             hold: say::hold(&hold),
             changed,
-            shut: converge::seen().is_ok_and(|seen| seen.holds(&service.doors)),
+            shut: seen.as_ref().is_some_and(|seen| seen.holds(&service.doors)),
+            learning_seconds: say::seconds(seen.and_then(|seen| seen.learning(&service.doors))),
             remaining: others(&known, service, &wish.requester),
         }
     };
@@ -208,10 +225,28 @@ async fn place_one(
     Ok(())
 }
 
+fn doors<'a>(doors: impl IntoIterator<Item = &'a Door>) -> String {
+    doors.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Says that the gate of a service was shut: where new connections are refused, and where that comes later.
 pub(crate) fn gate_shut(world: &World, service: &Service) -> Event {
-    let doors: Vec<_> = service.doors.iter().map(ToString::to_string).collect();
-    let text = format!("{} refuses new connections at {}", service.name, doors.join(", "));
-    Event::new(world.now().wall, EventKind::GateShut, &service.name, text).with("doors", doors.join(", "))
+    let seen = converge::seen(world).ok();
+    let learning = seen.as_ref().and_then(|seen| seen.learning(&service.doors));
+    let (learn, refuse): (Vec<&Door>, Vec<&Door>) =
+        service.doors.iter().partition(|door| seen.as_ref().is_some_and(|seen| seen.learn.contains_key(door)));
+    let event = |text: String| {
+        let text = format!("{} {text}", service.name);
+        Event::new(world.now().wall, EventKind::GateShut, &service.name, text).with("doors", doors(&service.doors))
+    };
+    let refuses = format!("refuses new connections at {}", doors(refuse.iter().copied()));
+    let Some(left) = learning else { return event(refuses) };
+    // As it was asked for, not a moment less.
+    let left = duration(Span(left.0.next_multiple_of(1000)));
+    let learns =
+        format!("learns the UDP flows at {} for {left}, and refuses others then", doors(learn.iter().copied()));
+    let text = if refuse.is_empty() { learns } else { format!("{refuses}, {learns}") };
+    event(text).with("learning", doors(learn)).with("for", left)
 }
 
 fn others(known: &Known, service: &Service, me: &Requester) -> Vec<ebb_wire::v1::Hold> {
@@ -299,7 +334,10 @@ pub(crate) fn release_one(
         };
         frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
     }
-    Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut: !remaining.is_empty(), remaining }))
+    let shut = !remaining.is_empty();
+    let learning = converge::seen(world).ok().and_then(|seen| seen.learning(&service.doors));
+    let learning_seconds = say::seconds(learning);
+    Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut, learning_seconds, remaining }))
 }
 
 pub(crate) async fn list(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {

@@ -173,7 +173,8 @@ impl Resume<'_> {
         }
         // A gate that was left behind by a crash between disk and kernel is opened here.
         let left = known.record_of(name).is_none()
-            && converge::seen().is_ok_and(|seen| !self.service.doors.is_empty() && seen.holds(&self.service.doors));
+            && converge::seen(self.world)
+                .is_ok_and(|seen| !self.service.doors.is_empty() && seen.holds(&self.service.doors));
         if left {
             let _lock = self.world.lock()?;
             converge::converge(self.world, self.services)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ebb_decide::effective::{self, Seen};
 use ebb_decide::gate;
 use ebb_link::Reply;
-use ebb_model::{Counts, Door, Hold, Origin, Record, Service, ServiceName, Up, Why};
+use ebb_model::{Counts, Door, Hold, Origin, Record, Service, ServiceName, Up, Why, duration};
 use ebb_wire::v1;
 
 use crate::converge;
@@ -19,7 +19,7 @@ pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Re
     let services = look::services(world).await?;
     let known = Known::read(world)?;
     let counts = if count { counted(world, &services, &known, services.iter()).await } else { Ok(BTreeMap::new()) };
-    let gate = converge::seen();
+    let gate = converge::seen(world);
     for service in &services {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
         let told = tell(service, &known, count, gate.as_ref().ok());
@@ -131,13 +131,15 @@ pub(crate) fn tell(
 fn doors(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<v1::Door> {
     let gate_at = |door: &Door| match gate {
         None => v1::Gate::Unknown,
+        Some(gate) if gate.intact && gate.learn.contains_key(door) => v1::Gate::Learning,
         Some(gate) if gate.intact && gate.shut.contains_key(door) => v1::Gate::Shut,
-        Some(gate) if held && !(gate.intact && gate.learn.contains(door)) => v1::Gate::Missing,
+        Some(_) if held => v1::Gate::Missing,
         Some(_) => v1::Gate::Open,
     };
     let refused = |door| gate.and_then(|gate| gate.shut.get(door)).copied();
+    let learning = |door| gate.and_then(|gate| gate.learn.get(door)).copied();
     let mut doors: Vec<v1::Door> =
-        service.doors.iter().map(|door| say::door(door, refused(door), gate_at(door))).collect();
+        service.doors.iter().map(|door| say::door(door, refused(door), gate_at(door), learning(door))).collect();
     doors.extend(service.unix_doors.iter().map(|door| v1::Door {
         proto: "unix".into(),
         address: door.path.clone(),
@@ -145,6 +147,7 @@ fn doors(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<v1
         holdable: false,
         refused: None,
         gate: v1::Gate::Open,
+        learning_seconds: None,
     }));
     doors
 }
@@ -169,6 +172,9 @@ fn remarks(service: &Service, known: &Known, gate: Option<&converge::Seen>) -> V
             remarks.push(format!("the gate is shut without a hold: `ebb resume {}` opens it", service.name));
         }
         _ => {}
+    }
+    if let Some(left) = gate.and_then(|gate| gate.learning(&service.doors)) {
+        remarks.push(format!("UDP flows are learnt for {} more; until then newcomers come in there", duration(left)));
     }
     for other in service.shared_with.iter().filter(|other| !elsewhere.contains_key(other)) {
         remarks.push(format!("shares a door with {other}: a gate shuts both"));

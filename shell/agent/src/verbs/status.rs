@@ -22,7 +22,7 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
     if let Err(why) = &counts {
         reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;
     }
-    let seen = converge::seen();
+    let seen = converge::seen(world);
     for service in chosen {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
         let told = tell(service, &known, count, seen.as_ref().ok());
@@ -30,6 +30,7 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
         let drain = record.and_then(|record| record.drain.as_ref());
         let status = Status {
             gate: gate(seen.as_ref().ok(), service, held(service)),
+            learning_seconds: say::seconds(seen.as_ref().ok().and_then(|seen| seen.learning(&service.doors))),
             refused: (seen.as_ref().map_or(0, |seen| seen.refused(&service.doors))
                 + record.map_or(0, |record| record.refused_before))
             .saturating_sub(record.map_or(0, |record| record.own_probes)),
@@ -56,6 +57,7 @@ pub(crate) fn watcher(record: &Record) -> Option<u32> {
 fn gate(seen: Option<&converge::Seen>, service: &Service, held: bool) -> Gate {
     match (seen, held) {
         (None, _) => Gate::Unknown,
+        (Some(seen), _) if seen.intact && seen.learning(&service.doors).is_some() => Gate::Learning,
         (Some(seen), true) if seen.holds(&service.doors) => Gate::Shut,
         (Some(_), true) => Gate::Missing,
         (Some(seen), false) if !service.doors.is_empty() && seen.holds(&service.doors) => Gate::Shut,

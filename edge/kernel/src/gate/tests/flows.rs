@@ -7,16 +7,16 @@ use crate::gate::{Applied, Except};
 use crate::testnet::in_new_netns;
 
 /// A client and whether the server hears it. On loopback a packet is there, or refused, when `send` returns.
-struct Server(UdpSocket);
+pub(super) struct Server(UdpSocket);
 
 impl Server {
-    fn new(to: &str) -> Self {
+    pub(super) fn new(to: &str) -> Self {
         let socket = UdpSocket::bind(to).unwrap();
         socket.set_nonblocking(true).unwrap();
         Self(socket)
     }
 
-    fn hears(&self, client: &UdpSocket, packet: &[u8]) -> bool {
+    pub(super) fn hears(&self, client: &UdpSocket, packet: &[u8]) -> bool {
         // An earlier refusal is told with the next call; it is not of interest here.
         let _ = client.take_error();
         client.send(packet).unwrap();
@@ -25,15 +25,11 @@ impl Server {
     }
 }
 
-fn client(to: &str) -> UdpSocket {
+pub(super) fn client(to: &str) -> UdpSocket {
     let any = if to.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
     let socket = UdpSocket::bind(any).unwrap();
     socket.connect(to).unwrap();
     socket
-}
-
-fn learning(doors: impl IntoIterator<Item = Door>) -> Rules {
-    Rules { learn: doors.into_iter().collect(), ..Rules::default() }
 }
 
 #[test]
@@ -43,7 +39,7 @@ fn learnt_flows_pass_and_others_do_not() {
         let (old4, old6) = (client("127.0.0.1:7600"), client("[::1]:7600"));
         let door = udp(Reach::Any, 7600);
         let mut gate = gate();
-        gate.apply(&learning([door])).unwrap();
+        gate.apply(&learning([door], HOUR)).unwrap();
         assert!(v4.hears(&old4, b"a") && v6.hears(&old6, b"b"));
         let flows = gate.seen().unwrap().unwrap().flows;
         let peers: Vec<_> = flows.iter().map(|flow| flow.peer).collect();
@@ -60,7 +56,7 @@ fn learnt_flows_pass_and_others_do_not() {
         // Other UDP is not looked at.
         let other = Server::new("127.0.0.1:7601");
         assert!(other.hears(&client("127.0.0.1:7601"), b"x"));
-        assert!(gate.apply(&learning([tcp(Reach::Any, 1)])).is_err());
+        assert!(gate.apply(&learning([tcp(Reach::Any, 1)], HOUR)).is_err());
     });
 }
 
@@ -74,7 +70,7 @@ fn flows_outlive_a_rebuild_and_a_flush() {
         let old = client("127.0.0.1:7600");
         let door = udp(addr("127.0.0.1"), 7600);
         let mut ours = gate();
-        ours.apply(&learning([door])).unwrap();
+        ours.apply(&learning([door], HOUR)).unwrap();
         assert!(server.hears(&old, b"a"));
         ours.apply(&shut([door])).unwrap();
         // Altered: another gate finds them in the table itself.
@@ -100,7 +96,7 @@ fn whom_the_service_speaks_to_is_a_partner() {
         for doors in [vec![udp(Reach::Any, 7600)], vec![udp(addr("127.0.0.1"), 7600), udp(addr("::1"), 7600)]] {
             let (old4, old6) = (client("127.0.0.1:7600"), client("[::1]:7600"));
             let mut gate = gate();
-            gate.apply(&learning(doors.clone())).unwrap();
+            gate.apply(&learning(doors.clone(), HOUR)).unwrap();
             spoken_to(&v4, &old4);
             spoken_to(&v6, &old6);
             gate.apply(&shut(doors.clone())).unwrap();

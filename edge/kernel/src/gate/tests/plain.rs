@@ -17,7 +17,8 @@ fn rules_that_mean_the_same_have_one_form() {
         tcp(Reach::Forward("::ffff:10.0.0.2".parse().unwrap()), 4),
         udp(Reach::Any4, 5),
     ]);
-    rules.learn = [udp(addr("0.0.0.0"), 5), udp(Reach::Any6, 5)].into();
+    let until = Instant::now();
+    rules.learn = [(udp(addr("0.0.0.0"), 5), until), (udp(Reach::Any6, 6), until)].into();
     rules.open.insert(("::ffff:10.0.0.3".parse().unwrap(), 3));
     let normal = rules.normal();
     let expected = [
@@ -26,9 +27,10 @@ fn rules_that_mean_the_same_have_one_form() {
         tcp(addr("10.0.0.1"), 3),
         tcp(Reach::Forward("10.0.0.2".parse().unwrap()), 4),
         udp(Reach::Any4, 5),
+        udp(Reach::Any6, 6),
     ];
     assert_eq!(normal.shut, expected.into());
-    assert_eq!(normal.learn, [udp(Reach::Any6, 5)].into());
+    assert_eq!(normal.learn, [(udp(Reach::Any4, 5), until), (udp(Reach::Any6, 6), until)].into());
     assert_eq!(normal.open, [("10.0.0.3".parse().unwrap(), 3)].into());
     assert_eq!(normal.normal(), normal);
     assert_eq!(Placed::of(&normal).rules(), normal);
