@@ -215,6 +215,38 @@ fn without_its_hold_it_is_over_and_stops_nothing() {
 }
 
 #[test]
+fn what_cannot_be_ended_is_not_tried_for_ever() {
+    let spec = || DrainSpec { deadline: Some(Span::seconds(1)), then: Then::Cut, ..DrainSpec::default() };
+    let mut drain = draining(spec(), &[1]);
+    let flow = Seen { state: SessionState::Flow, ..seen(1) };
+    drain.step(Input::Census { seen: vec![flow], cost: Span(1), cookies: false }, Mono(500));
+    let actions = drain.step(Input::Tick, Mono(1001));
+    assert_eq!(is_finish(&actions), Some(&Outcome::DeadlineReached), "a flow has no connection: {actions:?}");
+    // What may be another service's is kept; what is ours is ended all the same.
+    let mut drain = draining(spec(), &[1, 2]);
+    let both = vec![SessionId(1), SessionId(2)];
+    let end = |ids| [Action::Deadline, Action::End(How::Destroy, ids), Action::TakeCensus];
+    assert_eq!(drain.step(Input::Tick, Mono(1001)), end(both));
+    drain.step(Input::Kept(vec![SessionId(2)]), Mono(1002));
+    drain.step(census(&[2]), Mono(1003));
+    assert_eq!(drain.tally().cut, 1);
+    let actions = drain.step(Input::Tick, Mono(3100));
+    assert_eq!(is_finish(&actions), Some(&Outcome::DeadlineReached), "{actions:?}");
+    assert_eq!(drain.tally().left, 1);
+}
+
+#[test]
+fn a_deadline_is_not_judged_before_somebody_has_counted() {
+    let spec = DrainSpec { deadline: Some(Span::ZERO), ..DrainSpec::default() };
+    let mut drain = Drain::new(spec, None, Ledger::default(), Mono(0));
+    drain.step(Input::Placed, Mono(0));
+    drain.step(Input::Shut { cookies: false }, Mono(0));
+    assert_eq!(drain.step(Input::Proved(proofs(Ok(()))), Mono(1)), []);
+    let actions = drain.step(census(&[1]), Mono(2));
+    assert_eq!(is_finish(&actions), Some(&Outcome::DeadlineReached), "{actions:?}");
+}
+
+#[test]
 fn udp_is_not_drained_before_its_flows_are_learnt_and_gone() {
     let mut drain = Drain::new(DrainSpec::default(), Some(Mono(30_000)), Ledger::default(), Mono(0));
     drain.step(Input::Placed, Mono(0));

@@ -161,6 +161,7 @@ mod tests {
             service: ServiceName::new(service).unwrap(),
             doors: doors.iter().copied().collect(),
             added: BTreeSet::new(),
+            aliases: BTreeSet::new(),
             units: vec![],
             sockets: vec![],
             trees: vec![],

@@ -306,6 +306,14 @@ fn group(sight: &Sight, drafts: BTreeMap<Owner, Draft>) -> Vec<Draft> {
         // A group answers to its own name alone.
         into.executables.clear();
     }
+    // A unit without a socket of its own is stopped and started with the others.
+    for (place, draft) in &mut grouped {
+        let named = |unit: &&String| {
+            let group = &sight.groups[*place].units;
+            unit.ends_with(".service") && group.iter().any(|named| named == *unit || named == stem(unit))
+        };
+        draft.units.extend(sight.units.keys().filter(named).cloned());
+    }
     rest.extend(grouped.into_values());
     rest
 }
@@ -346,10 +354,13 @@ fn join(drafts: Vec<Draft>) -> Vec<Draft> {
 }
 
 fn finish(sight: &Sight, name: ServiceName, draft: Draft) -> Service {
+    // What systemd does not tell of runs, for it has a socket; unless that is the socket unit's, which starts it, or one of
+    // its own for each client.
+    let untold = if draft.sockets.is_empty() { Up::Running } else { Up::Stopped };
     let units: Vec<UnitSight> = draft
         .units
         .iter()
-        .map(|unit| UnitSight { name: unit.clone(), up: sight.units.get(unit).map_or(Up::Running, |unit| unit.up) })
+        .map(|unit| UnitSight { name: unit.clone(), up: sight.units.get(unit).map_or(untold, |unit| unit.up) })
         .collect();
     let start = start_type(sight, &draft.units, &draft.sockets, !draft.trees.is_empty());
     let mut aliases = draft.executables;

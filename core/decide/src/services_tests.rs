@@ -32,6 +32,7 @@ fn record(name: &str, root: u32, doors: &[&str]) -> Record {
         service: ServiceName::new(name).unwrap(),
         doors: doors.iter().map(|at| door(&listener(Proto::Tcp, at, None, &[]))).collect(),
         added: BTreeSet::new(),
+        aliases: BTreeSet::new(),
         units: vec![],
         sockets: vec![],
         trees: vec![Tree { root, started_ticks: 5, executable, command: vec![] }],
@@ -376,4 +377,29 @@ fn a_port_shared_by_two_services_is_marked_on_both() {
     ]);
     let shared: Vec<_> = services(&sight).iter().map(|service| service.shared_with.len()).collect();
     assert_eq!(shared, [1, 1, 0]);
+}
+
+/// A group made in the configuration while one of its units is held under its own name: its sessions are still found.
+#[test]
+fn a_held_unit_that_goes_by_another_name_now_keeps_its_cgroup() {
+    let mut record = record("nginx", 0, &["0.0.0.0:80"]);
+    record.trees.clear();
+    record.units = vec!["nginx.service".into()];
+    let mut sight = Sight {
+        listeners: vec![listener(Proto::Tcp, "0.0.0.0:80", Some("nginx.service"), &[])],
+        groups: vec![Group { name: "web".into(), units: vec!["nginx".into(), "worker".into()], ..Group::default() }],
+        held: vec![record],
+        ..Sight::default()
+    };
+    sight.listeners[0].cgroup = Some(7);
+    for unit in ["nginx.service", "worker.service", "other.service"] {
+        let unit_is = Unit { up: Up::Running, file_state: None, triggers: None };
+        sight.units.insert(unit.to_owned(), unit_is);
+    }
+    let services = find(&sight).services;
+    let names: Vec<_> = services.iter().map(|service| (service.name.as_str(), service.cgroups.clone())).collect();
+    assert_eq!(names, [("nginx", [7].into()), ("web", [7].into())]);
+    let Origin::Units { units, .. } = &services[1].origin else { panic!() };
+    let units: Vec<_> = units.iter().map(|unit| unit.name.as_str()).collect();
+    assert_eq!(units, ["nginx.service", "worker.service"], "a unit without a socket belongs to its group too");
 }

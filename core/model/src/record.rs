@@ -32,6 +32,8 @@ pub struct Record {
     pub doors: BTreeSet<Door>,
     /// Those of them that it opened while it was held: a resume does not insist on them.
     pub added: BTreeSet<Door>,
+    /// Other names it had while it ran, as `sshd` for ssh.
+    pub aliases: BTreeSet<String>,
     /// Units it was made of.
     pub units: Vec<String>,
     /// Socket units that open its doors.

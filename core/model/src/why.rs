@@ -59,6 +59,13 @@ pub enum Why {
         /// Names that look alike.
         alike: Vec<String>,
     },
+    /// It is a part of a service that goes by another name.
+    PartOf {
+        /// What was asked for.
+        name: String,
+        /// That service.
+        service: ServiceName,
+    },
     /// The name fits several services.
     Ambiguous {
         /// What was asked for.
@@ -227,6 +234,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchService { name, .. } => write!(f, "no service is called `{}`", printable(name)),
+            Self::PartOf { name, service } => {
+                write!(f, "`{}` is a part of the service {service}", printable(name))
+            }
             Self::Ambiguous { name, fits } => {
                 write!(f, "`{}` fits several services: {}", printable(name), fits.join(", "))
             }
@@ -296,6 +306,7 @@ impl Why {
             Self::NoSuchService { alike, .. } => {
                 Some(format!("did you mean {}? `ebb services` lists them all", alike.join(" or ")))
             }
+            Self::PartOf { service, .. } => Some(format!("name that, as in `ebb drain {service}`")),
             Self::Ambiguous { fits, .. } => Some(format!("name one of them, as in `ebb drain {}`", fits.first()?)),
             Self::NoDoor { service, udp, .. } if !udp.is_empty() => {
                 let ports: std::collections::BTreeSet<u16> = udp.iter().map(|door| door.port).collect();

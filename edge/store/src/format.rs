@@ -74,6 +74,8 @@ struct RecordV1 {
     doors: Vec<DoorV1>,
     #[serde(default)]
     added: Vec<DoorV1>,
+    #[serde(default)]
+    aliases: Vec<String>,
     units: Vec<String>,
     sockets: Vec<String>,
     trees: Vec<TreeV1>,
@@ -176,6 +178,7 @@ pub(crate) fn record_to(record: &Record) -> String {
     json(&RecordV1 {
         doors: record.doors.iter().map(door_to).collect(),
         added: record.added.iter().map(door_to).collect(),
+        aliases: record.aliases.iter().cloned().collect(),
         units: record.units.clone(),
         sockets: record.sockets.clone(),
         trees: record.trees.iter().map(tree_to).collect(),
@@ -263,6 +266,7 @@ pub(crate) fn record_from(service: &str, text: &str) -> Result<Record, String> {
         service: ServiceName::new(service).map_err(|error| error.to_string())?,
         doors: record.doors.iter().map(door_from).collect::<Result<_, _>>()?,
         added: record.added.iter().map(door_from).collect::<Result<_, _>>()?,
+        aliases: record.aliases.into_iter().collect(),
         units: record.units,
         sockets: record.sockets,
         trees: record.trees.into_iter().map(tree_from).collect(),

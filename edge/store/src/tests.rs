@@ -53,6 +53,7 @@ fn record() -> Record {
             .flat_map(|reach| protos.iter().map(|proto| Door { proto: *proto, reach: *reach, port: 443 }))
             .collect(),
         added: [Door { proto: Proto::Tcp, reach: Reach::Any, port: 443 }].into(),
+        aliases: ["httpd".to_owned()].into(),
         units: vec!["nginx.service".into()],
         sockets: vec!["nginx.socket".into()],
         trees: vec![tree.clone()],

@@ -210,7 +210,9 @@ async fn add_units(world: &World, sight: &mut Sight) {
         let Ok(name) = UnitName::new(&socket) else { continue };
         let Ok(unit) = systemd.unit(&name).await else { continue };
         if let Some(seen) = sight.units.get_mut(&socket) {
-            seen.triggers = unit.triggers.iter().find(|unit| unit.kind() == UnitKind::Service).map(ToString::to_string);
+            // One with a service for each client (Accept=yes) goes by its own name: theirs come and go.
+            let triggers = unit.triggers.iter().filter(|_| !unit.accept);
+            seen.triggers = triggers.into_iter().find(|unit| unit.kind() == UnitKind::Service).map(ToString::to_string);
         }
     }
     add_file_states(world, systemd, sight).await;

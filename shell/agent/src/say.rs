@@ -150,7 +150,7 @@ pub(crate) fn report(service: &str, requester: &str, report: &Report, stragglers
 
 pub(crate) fn refusal(service: Option<&str>, why: &Why) -> v1::Frame {
     let kind = match why {
-        Why::NoSuchService { .. } | Why::Ambiguous { .. } => v1::RefusalKind::NoSuchService,
+        Why::NoSuchService { .. } | Why::Ambiguous { .. } | Why::PartOf { .. } => v1::RefusalKind::NoSuchService,
         Why::HeldByOther { .. } => v1::RefusalKind::HeldByOther,
         Why::NotPermitted { .. } => v1::RefusalKind::NotPermitted,
         Why::Unsupported { .. } | Why::NoDoor { .. } => v1::RefusalKind::Unsupported,

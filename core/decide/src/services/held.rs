@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebb_model::{Door, Origin, Record, Service, ServiceName, StartType, UnitSight, Up};
 
 use super::names::{Named, aliases_of};
-use super::{Sight, door, finish};
+use super::{Listener, Sight, door, finish};
 
 /// All services: those found, with the doors that are held beside those they have now, and the held ones that have no
 /// listening socket any more.
@@ -51,6 +51,9 @@ fn remembered(sight: &Sight, record: &Record) -> Service {
     let by_hand = units.is_empty();
     // What nobody owns (a socket of the kernel's own) runs as long as it listens.
     let listens = || sight.listeners.iter().any(|listener| record.doors.contains(&door(listener)));
+    let is_of = |listener: &Listener| {
+        listener.unit.as_ref().is_some_and(|unit| record.units.contains(unit) || record.sockets.contains(unit))
+    };
     let lives = record.trees.iter().any(|tree| lives(sight, tree)) || (by_hand && record.trees.is_empty() && listens());
     Service {
         name: record.service.clone(),
@@ -58,7 +61,8 @@ fn remembered(sight: &Sight, record: &Record) -> Service {
         passed_over: BTreeSet::new(),
         unix_doors: BTreeSet::new(),
         shared_with: BTreeSet::new(),
-        cgroups: BTreeSet::new(),
+        // Its units may go by another name now (a group in the configuration): what they serve is its all the same.
+        cgroups: sight.listeners.iter().filter(|one| is_of(one)).filter_map(|one| one.cgroup).collect(),
         up: match units.iter().map(|unit| unit.up).min() {
             Some(up) => up,
             None if lives => Up::Running,

@@ -217,6 +217,7 @@ pub(super) fn aliases_of(record: &Record) -> BTreeSet<String> {
     names.extend(at_doors.into_iter().flatten());
     // As of one that runs: `postgresql` for its lone instance.
     names.extend(record.units.iter().filter_map(|unit| stem(unit).split_once('@')).map(|(base, _)| base.to_owned()));
+    names.extend(record.aliases.iter().cloned());
     names.remove(record.service.as_str());
     names
 }

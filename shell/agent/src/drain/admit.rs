@@ -73,6 +73,7 @@ pub(crate) fn admit(
         began: began.unwrap_or(now),
         units_up: units_up(service),
         along: Vec::new(),
+        after: Vec::new(),
         leaks: Vec::new(),
         gates_lost: 0,
         requester: wish.requester.clone(),
@@ -237,7 +238,7 @@ fn is_named(which: &Which, name: &ServiceName) -> bool {
 
 /// A name that fits no service with a door may be a unit that is stopped, or one with unix sockets only:
 /// then that is the reason.
-pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]) {
+pub(crate) async fn explain_missing(world: &World, services: &[Service], refused: &mut [(String, Why)]) {
     for (typed, why) in refused {
         if !matches!(why, Why::NoSuchService { .. } | Why::NotPermitted { .. }) {
             continue;
@@ -250,6 +251,11 @@ pub(crate) async fn explain_missing(world: &World, refused: &mut [(String, Why)]
             continue;
         };
         let unit = if typed.contains('.') { typed.clone() } else { format!("{typed}.service") };
+        let has = |service: &&Service| look::units_of(service).contains(&unit);
+        if let Some(service) = services.iter().find(has) {
+            *why = Why::PartOf { name: typed.clone(), service: service.name.clone() };
+            continue;
+        }
         let Ok(name) = UnitName::new(&unit) else { continue };
         let Ok(unit) = systemd.unit(&name).await else { continue };
         if unit.is_wrapper() {

@@ -37,7 +37,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
     // A service without a door cannot be held; asked for by name, it is refused with its reason.
     let drainable = |service: &Service| !service.doors.is_empty();
     let (chosen, mut refused) = around.which(&request.which, drainable);
-    admit::explain_missing(world, &mut refused).await;
+    admit::explain_missing(world, services, &mut refused).await;
     if refuse_all(reply, &refused).await {
         return Ok(());
     }
@@ -111,7 +111,13 @@ async fn admit_all(
             reply.send(say::note(Some(service.name.as_str()), true, warning)).await;
         }
         match admit::admit(world, (service, services), known, wish, spec, None) {
-            Ok(admit::Admission::Accept(one)) => tracked.push(Tracked { along: along.units, ..*one }),
+            Ok(admit::Admission::Accept(one)) => {
+                // What is drained beside it is stopped, and started again, by itself.
+                let beside = services.iter().filter(|other| along.services.contains(&other.name));
+                let beside: Vec<String> = beside.flat_map(look::units_of).collect();
+                let units = along.units.into_iter().filter(|unit| !beside.contains(unit)).collect();
+                tracked.push(Tracked { along: units, after: along.services, ..*one });
+            }
             Ok(admit::Admission::AlreadySo(text)) => {
                 reply.send(say::note(Some(service.name.as_str()), false, text)).await;
             }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use ebb_decide::drain::{Action, Input};
 use ebb_kernel::probe::Answer;
 use ebb_model::{
-    Door, DoorProof, Event, EventKind, How, Origin, Outcome, Proof, Session, SessionId, SessionState, Stopped, Up, Why,
-    duration,
+    Door, DoorProof, Event, EventKind, How, Origin, Outcome, Proof, ServiceName, Session, SessionId, SessionState,
+    Stopped, Up, Why, duration,
 };
 use ebb_wire::v1::{Frame, Sort};
 
 use super::stop;
+use super::tracked::Tracked;
 use super::watch::{Outside, Watch, cookies};
 use crate::knock::{knock, met, targets};
 use crate::observe;
@@ -63,7 +64,7 @@ impl Watch<'_> {
                 Vec::new()
             }
             Action::Stop => {
-                self.stop(index);
+                self.stops_waiting.insert(index);
                 Vec::new()
             }
             Action::Finish(outcome) => {
@@ -288,6 +289,28 @@ impl Watch<'_> {
             .with("cut", tally.cut)
             .with("refused", one.refused());
         self.say(tell(self.world, &one.service, &event)).await;
+    }
+
+    /// Begins the stops that need not wait for another's any more.
+    pub(crate) async fn stop_those_ready(&mut self) {
+        for index in self.stops_waiting.clone() {
+            let one = &self.tracked[index];
+            let beside = self.tracked.iter().filter(|other| one.after.contains(&other.service.name));
+            let beside: Vec<&Tracked> = beside.collect();
+            if beside.iter().any(|other| !other.drain.is_over()) {
+                continue;
+            }
+            let kept =
+                beside.iter().filter(|other| other.drain.tally().left > 0).map(|other| other.service.name.clone());
+            let others: Vec<ServiceName> = kept.collect();
+            self.stops_waiting.remove(&index);
+            if others.is_empty() {
+                self.stop(index);
+            } else {
+                let service = one.service.name.clone();
+                self.step(index, Input::Stopped(Err(Why::StopsAlso { service, others }))).await;
+            }
+        }
     }
 
     /// Stops the service beside the loop. What is stopped is written down first: a crash in the middle

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebb_decide::drain::Drain;
-use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, Session, Up};
+use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, ServiceName, Session, Up};
 use ebb_wire::v1;
 
 use crate::say;
@@ -21,6 +21,8 @@ pub(crate) struct Tracked {
     pub(crate) units_up: BTreeMap<String, Up>,
     /// Units that systemd stops along with it, and that a resume starts again.
     pub(crate) along: Vec<String>,
+    /// Services that systemd stops along with it, and that are drained beside it: its stop waits for theirs.
+    pub(crate) after: Vec<ServiceName>,
     pub(crate) refused: Refused,
     /// How often somebody else took the gate away while we watched.
     pub(crate) gates_lost: u32,

@@ -50,6 +50,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) book: Book,
     pub(crate) outside: mpsc::Sender<Outside>,
     inbox: mpsc::Receiver<Outside>,
+    /// Drained, and to be stopped.
+    pub(crate) stops_waiting: BTreeSet<usize>,
     census_wanted: bool,
     listeners: BTreeSet<u32>,
     /// Answers to SYN cookies, as read at the last two censuses.
@@ -79,6 +81,7 @@ impl<'a> Watch<'a> {
             services,
             outside,
             inbox,
+            stops_waiting: BTreeSet::new(),
             census_wanted: false,
             listeners: listening().unwrap_or_default(),
             cookies: [cookies().1; 2],
@@ -119,6 +122,7 @@ impl<'a> Watch<'a> {
             }
             self.tick().await;
             self.take_census().await;
+            self.stop_those_ready().await;
         }
         for task in closings {
             task.abort();

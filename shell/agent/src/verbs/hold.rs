@@ -102,6 +102,7 @@ pub(crate) fn record(world: &World, known: &Known, service: &Service, learn: Spa
         service: service.name.clone(),
         doors: BTreeSet::new(),
         added: BTreeSet::new(),
+        aliases: BTreeSet::new(),
         units: Vec::new(),
         sockets: Vec::new(),
         trees: Vec::new(),
@@ -113,6 +114,9 @@ pub(crate) fn record(world: &World, known: &Known, service: &Service, learn: Spa
         learn: None,
     });
     record.doors.extend(&service.doors);
+    if matches!(service.origin, Origin::Units { .. }) {
+        record.aliases.extend(service.aliases.iter().cloned());
+    }
     let doors: BTreeSet<Door> = record.doors.iter().filter(|door| door.proto == Proto::Udp).copied().collect();
     // Who asks for less does not cut short what another began.
     let before = record.learn.take().filter(|before| before.boot_id == world.boot_id);

@@ -42,15 +42,34 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
     if chosen.is_empty() {
         reply.send(say::note(None, false, format!("`{requester}` holds nothing: nothing to do"))).await;
     }
-    for service in chosen {
-        let resume =
-            Resume { world, service, services: &around.services, requester: &requester, as_is: request.as_is, reply };
-        let name = service.name.as_str();
-        if request.dry_run {
-            reply.send(say::note(Some(name), false, resume.plan(&known))).await;
-        } else if let Err(why) = resume.run(&known, Duration::from_secs(request.up_within_seconds)).await {
-            reply.send(say::refusal(Some(name), &why)).await;
+    let mut left: Vec<&Service> = chosen;
+    loop {
+        let mut failed = Vec::new();
+        let before = left.len();
+        for service in left {
+            let resume = Resume {
+                world,
+                service,
+                services: &around.services,
+                requester: &requester,
+                as_is: request.as_is,
+                reply,
+            };
+            let name = service.name.as_str();
+            if request.dry_run {
+                reply.send(say::note(Some(name), false, resume.plan(&known))).await;
+            } else if let Err(why) = resume.run(&known, Duration::from_secs(request.up_within_seconds)).await {
+                failed.push((service, why));
+            }
         }
+        // One may need another that was started after it: again, for as long as that gets on.
+        if failed.is_empty() || failed.len() == before {
+            for (service, why) in failed {
+                reply.send(say::refusal(Some(service.name.as_str()), &why)).await;
+            }
+            break;
+        }
+        left = failed.into_iter().map(|(service, _)| service).collect();
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Re
 pub(crate) struct Known {
     pub(crate) holds: Vec<Hold>,
     pub(crate) records: Vec<Record>,
+    /// In which boot.
+    boot_id: String,
 }
 
 impl Known {
@@ -42,7 +44,7 @@ impl Known {
         let store = world.store();
         let holds = store.holds().map_err(|error| unread(&error))?;
         let records = store.records().map_err(|error| unread(&error))?;
-        Ok(Self { holds, records })
+        Ok(Self { holds, records, boot_id: world.boot_id.clone() })
     }
 
     pub(crate) fn holds_of<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a Hold> {
@@ -109,7 +111,9 @@ pub(crate) fn tell(
         held,
         up: service.up,
         left: counts.map(|counts| counts.left() - counts.excepted),
-        proven: drain.is_some_and(|drain| drain.drained_at.is_some()),
+        // Proven in this boot, and the gate has not been lost since, as far as that can be told.
+        proven: drain.is_some_and(|drain| drain.drained_at.is_some() && drain.boot_id == known.boot_id)
+            && gate.is_none_or(|gate| gate.holds(&service.doors)),
     });
     v1::Service {
         name: service.name.to_string(),
