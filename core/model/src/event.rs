@@ -85,6 +85,10 @@ events! {
     HoldPlaced = 101, "e09e93fce8874a26ac62367a8affe0f9", None;
     /// A requester released its hold.
     HoldReleased = 102, "7fe87f02a385416e8e29453426bc1f0b", None;
+    /// A hold is about to end.
+    HoldEndsSoon = 103, "59a42597810f408005ba506469ee75fa", None;
+    /// A hold has come to its end and still stands.
+    HoldOverdue = 104, "8d39ad7b6aa4e968f187fd0442993cad", None;
     /// The gate was shut: new sessions are refused.
     GateShut = 201, "ccb345b9590c4cf2b06127e179a1aec4", None;
     /// A probe at each door was refused.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::{Requester, ServiceName, Wall};
+use crate::{Mono, Requester, ServiceName, Wall};
 
 /// How much a hold forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +91,19 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// When a hold is meant to end, on both clocks: the wall's may be set to any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// On the wall clock: what was told.
+    pub wall: Wall,
+    /// In which boot it was said.
+    pub boot_id: String,
+    /// On the clock of that boot.
+    pub mono: Mono,
+    /// Bring the service back then; else it stays as it is, and that is an alarm.
+    pub reopen: bool,
+}
+
 /// A durable wish that a service's gate be shut. One requester has at most one on a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -107,7 +120,7 @@ pub struct Hold {
     /// Since when.
     pub since: Wall,
     /// When it is meant to end, if that was said.
-    pub until: Option<Wall>,
+    pub until: Option<End>,
     /// Who may still come in.
     pub except: BTreeSet<Cidr>,
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, DrainSpec, Event, EventKind, Field, Hold, Learn, Level, Mono, Proto, Reach, Record,
+    Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Proto, Reach, Record,
     Requester, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
 };
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,12 @@ struct HoldV1 {
     by_name: String,
     since_ms: i64,
     until_ms: Option<i64>,
+    #[serde(default)]
+    until_boot_id: String,
+    #[serde(default)]
+    until_mono_ms: u64,
+    #[serde(default)]
+    reopen: bool,
     except: Vec<String>,
 }
 
@@ -109,7 +115,10 @@ pub(crate) fn hold_to(hold: &Hold) -> String {
         by_uid: hold.by.uid,
         by_name: hold.by.name.clone(),
         since_ms: hold.since.0,
-        until_ms: hold.until.map(|at| at.0),
+        until_ms: hold.until.as_ref().map(|end| end.wall.0),
+        until_boot_id: hold.until.as_ref().map(|end| end.boot_id.clone()).unwrap_or_default(),
+        until_mono_ms: hold.until.as_ref().map_or(0, |end| end.mono.0),
+        reopen: hold.until.as_ref().is_some_and(|end| end.reopen),
         except: hold.except.iter().map(ToString::to_string).collect(),
     })
 }
@@ -127,7 +136,12 @@ pub(crate) fn hold_from(service: &str, requester: &str, text: &str) -> Result<Ho
         reason: hold.reason,
         by: Who { uid: hold.by_uid, name: hold.by_name },
         since: Wall(hold.since_ms),
-        until: hold.until_ms.map(Wall),
+        until: hold.until_ms.map(|at| End {
+            wall: Wall(at),
+            boot_id: hold.until_boot_id.clone(),
+            mono: Mono(hold.until_mono_ms),
+            reopen: hold.reopen,
+        }),
         except: hold.except.iter().map(|range| range.parse::<Cidr>()).collect::<Result<_, _>>()?,
     })
 }

@@ -1,6 +1,7 @@
 use super::*;
 use ebb_model::{
-    Door, DrainRecord, DrainSpec, EventKind, Learn, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher, Who,
+    Door, DrainRecord, DrainSpec, End, EventKind, Learn, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher,
+    Who,
 };
 
 struct Dir(PathBuf);
@@ -31,7 +32,7 @@ fn hold(requester: &str) -> Hold {
         reason: "kernel update \"6.1\"".into(),
         by: Who { uid: 1000, name: "ana".into() },
         since: Wall(1_700_000_000_000),
-        until: Some(Wall(1_700_000_360_000)),
+        until: Some(End { wall: Wall(1_700_000_360_000), boot_id: "b".into(), mono: Mono(5), reopen: true }),
         except: ["10.0.0.0/8", "fd00::/8"].iter().map(|range| range.parse().unwrap()).collect(),
     }
 }

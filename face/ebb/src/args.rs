@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ebb_model::Span;
 use ebb_wire::v1::{Which, Wish};
 
@@ -173,6 +173,15 @@ pub struct AsArgs {
     pub requester: String,
 }
 
+/// What happens at the end of a hold that was given one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AtEnd {
+    /// It stays, and that is an alarm
+    Stay,
+    /// The service is started, verified and opened
+    Reopen,
+}
+
 /// A wish to hold.
 #[derive(Clone, Debug, Args)]
 pub struct WishArgs {
@@ -182,9 +191,12 @@ pub struct WishArgs {
     /// Why; everybody who looks sees it
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
-    /// For how long it is meant; the hold does not end by itself
+    /// For how long it is meant; what happens then is --at-end's, by the resident agent
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub meant_for: Option<Span>,
+    /// At the end of --for: stay shut and raise an alarm, or bring the service back
+    #[arg(long, value_enum, value_name = "WHAT", requires = "meant_for", default_value_t = AtEnd::Stay)]
+    pub at_end: AtEnd,
     /// Let this address or range in all the same, to test; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub except: Vec<String>,
@@ -198,6 +210,7 @@ impl WishArgs {
             requester: self.as_whom.requester.clone(),
             reason: self.reason.clone(),
             for_seconds: self.meant_for.map(whole_seconds),
+            reopen: self.at_end == AtEnd::Reopen,
             except: self.except.clone(),
         }
     }

@@ -40,6 +40,7 @@ pub fn hold() -> Hold {
         by_uid: 1001,
         since: "2026-11-21T06:50:00Z".parse().unwrap(),
         until: None,
+        reopens: false,
         except: Vec::new(),
     }
 }

@@ -49,6 +49,12 @@ impl Ebb {
         Self { program, state_dir, ns: net.server.clone() }
     }
 
+    /// Where a resident agent of this state directory serves.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state_dir.join("agent.sock")
+    }
+
     /// Runs `ebb WORDS --json` to its end.
     #[must_use]
     pub fn run(&self, words: &[&str]) -> Answer {

@@ -10,6 +10,7 @@ use ebb_model::{Event, EventKind, Record, Service, ServiceName};
 use ebb_systemd::Notify;
 
 use crate::drain::watch::Outside;
+use crate::expiry::Told;
 use crate::sources::{gate_altered, listening, readable};
 use crate::verbs::services::Known;
 use crate::world::{TABLE, World};
@@ -28,6 +29,7 @@ pub(crate) struct Keeper {
     trouble: Option<String>,
     notify: Notify,
     beats: u64,
+    told: Told,
 }
 
 impl Keeper {
@@ -39,6 +41,7 @@ impl Keeper {
             trouble: None,
             notify: notify.clone(),
             beats: 0,
+            told: Told::default(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Keeper {
             // What is shut stays shut; the store may come back.
             Err(why) => return self.complain(&format!("holds cannot be read: {why}")),
         };
+        self.told.look(&self.world, &known);
         if known.holds.is_empty() {
             self.world.forget_gate();
             if by.is_none() {

@@ -10,6 +10,7 @@ mod config;
 mod converge;
 mod convert;
 mod drain;
+mod expiry;
 mod handle;
 mod keeper;
 mod knock;

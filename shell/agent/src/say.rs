@@ -14,7 +14,8 @@ pub(crate) fn time(at: Wall) -> Timestamp {
 pub(crate) const fn is_alarm(kind: EventKind) -> bool {
     matches!(
         kind,
-        EventKind::GateLost
+        EventKind::HoldOverdue
+            | EventKind::GateLost
             | EventKind::LeakSeen
             | EventKind::DeadlineReached
             | EventKind::ServiceStopFailed
@@ -61,7 +62,8 @@ pub(crate) fn hold(hold: &Hold) -> v1::Hold {
         by: hold.by.name.clone(),
         by_uid: hold.by.uid,
         since: time(hold.since),
-        until: hold.until.map(time),
+        until: hold.until.as_ref().map(|end| time(end.wall)),
+        reopens: hold.until.as_ref().is_some_and(|end| end.reopen),
         except: hold.except.iter().map(ToString::to_string).collect(),
     }
 }

@@ -206,6 +206,8 @@ pub struct Hold {
     /// Until when it is meant.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
+    /// The resident agent brings the service back then.
+    pub reopens: bool,
     /// Who may still come in.
     pub except: Vec<String>,
 }

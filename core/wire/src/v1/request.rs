@@ -61,6 +61,9 @@ pub struct Wish {
     pub reason: String,
     /// For how long it is meant, in seconds.
     pub for_seconds: Option<u64>,
+    /// Bring the service back then; else it stays as it is, and that is an alarm.
+    #[serde(default)]
+    pub reopen: bool,
     /// Address ranges that may still come in.
     pub except: Vec<String>,
 }

@@ -132,7 +132,8 @@ pub fn hold(hold: &Hold, view: &View) -> String {
     let mut text =
         format!("{} (by {}) since {}", printable(&hold.requester), printable(&hold.by), moment(hold.since, view));
     if let Some(until) = hold.until {
-        text.push_str(&format!(" until {}", moment(until, view)));
+        let then = if hold.reopens { ", then reopened" } else { "" };
+        text.push_str(&format!(" until {}{then}", moment(until, view)));
     }
     if !hold.except.is_empty() {
         text.push_str(&format!(", except {}", printable(&hold.except.join(", "))));

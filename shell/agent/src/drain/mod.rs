@@ -181,6 +181,13 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
 
 /// `ebb watch`.
 pub(crate) async fn watch(world: &Arc<World>, request: &WatchRequest, reply: &Reply) -> Result<(), Why> {
+    if !world.resident {
+        return Err(Why::Unsupported {
+            what: "no agent is resident: no drain goes on without its viewer".to_owned(),
+            help: "`ebb drain NAME` goes on with a drain that was left; `systemctl enable --now ebb-agent` makes an agent stay"
+                .to_owned(),
+        });
+    }
     let runs = world.runs.all();
     let (mut seats, mut missing) = (Vec::new(), Vec::new());
     if request.services.is_empty() {

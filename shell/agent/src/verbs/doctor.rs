@@ -82,7 +82,7 @@ fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
         let mend =
             format!("ask {}; or, in their name: ebb resume {} --as {}", hold.by.name, hold.service, hold.requester);
         let by = format!("`{}` (by {})", hold.requester, hold.by.name);
-        match hold.until {
+        match hold.until.as_ref().map(|end| end.wall) {
             Some(until) if until < now => {
                 let text = format!("the hold of {by} was meant to end {} ago", duration(now.since(until)));
                 found.push(finding(Some(&hold.service), text, mend));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ebb_link::Reply;
 use ebb_model::{
-    Cidr, Door, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Up, Who, Why,
-    duration,
+    Cidr, Door, End, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Up, Who,
+    Why, duration,
 };
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
@@ -22,6 +22,7 @@ pub(crate) struct Checked {
     pub(crate) requester: Requester,
     pub(crate) reason: String,
     pub(crate) for_span: Option<Span>,
+    pub(crate) reopen: bool,
     pub(crate) except: BTreeSet<Cidr>,
     /// Who asks.
     pub(crate) by: Who,
@@ -47,6 +48,7 @@ impl Checked {
                 requester,
                 reason: wish.reason.clone(),
                 for_span: wish.for_seconds.map(Span::seconds),
+                reopen: wish.reopen,
                 except,
                 by: by.clone(),
             }),
@@ -62,6 +64,7 @@ impl Checked {
             requester: hold.requester.clone(),
             reason: hold.reason.clone(),
             for_span: None,
+            reopen: false,
             except: hold.except.clone(),
             by: hold.by.clone(),
         }
@@ -80,7 +83,13 @@ pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Chec
         reason: reason.to_owned(),
         by: old.map_or_else(|| wish.by.clone(), |old| old.by.clone()),
         since: old.map_or(now, |old| old.since),
-        until: wish.for_span.map_or_else(|| old.and_then(|old| old.until), |span| Some(now + span)),
+        until: wish.for_span.map_or_else(
+            || old.and_then(|old| old.until.clone()),
+            |span| {
+                let (boot_id, reopen) = (world.boot_id.clone(), wish.reopen);
+                Some(End { wall: now + span, boot_id, mono: world.now().mono + span, reopen })
+            },
+        ),
         except: if wish.except.is_empty() {
             old.map(|old| old.except.clone()).unwrap_or_default()
         } else {

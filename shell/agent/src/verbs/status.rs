@@ -109,6 +109,7 @@ mod tests {
             by_uid: 0,
             since: jiff::Timestamp::UNIX_EPOCH,
             until: None,
+            reopens: false,
             except: Vec::new(),
         };
         v1::Service {

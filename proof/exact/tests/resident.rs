@@ -1,0 +1,85 @@
+//! The resident agent without systemd: drains that outlive their viewers and their agent, and holds that end.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use ebb_exact::{Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, Watched, meet, server4};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const CLIENTS: u32 = 20;
+
+fn at() -> SocketAddr {
+    (server4(1), 7000).into()
+}
+
+/// An agent that serves; killed when dropped.
+fn agent(ebb: &Ebb) -> Watched {
+    let agent = ebb.watch(&["agent"]);
+    let began = std::time::Instant::now();
+    while UnixStream::connect(ebb.socket()).is_err() {
+        assert!(began.elapsed() < LIMIT, "no agent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    agent
+}
+
+#[test]
+fn a_drain_outlives_its_viewer_and_two_agents() {
+    let Some(net) = Net::new() else { return };
+    let mut server = Daemon::start(&net, &ServeSpec::at([Listen::tcp(at())]));
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at()], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let mut first = agent(&ebb);
+    let mut viewer = ebb.watch(&["drain", "exact-part", "--no-stop"]);
+    viewer.until("the first count", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
+    viewer.kill();
+    for _ in 0..2 {
+        first.kill();
+        assert_eq!(meet(&net.client, at()), Met::Refused, "the gate needs no agent");
+        crowd.end(5);
+        first = agent(&ebb);
+        let mut again = ebb.watch(&["watch", "exact-part"]);
+        again.until("the same count", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
+    }
+    // Asked for again in another way: with a stop.
+    let last = ebb.watch(&["drain", "exact-part"]);
+    let other = ebb.watch(&["watch"]);
+    let tally = crowd.echo(LIMIT);
+    assert_eq!((tally.lost, tally.living), (0, u64::from(CLIENTS - 10)), "{tally:?}");
+    crowd.end(10);
+    for viewer in [last, other] {
+        let answer = viewer.wait(LIMIT);
+        let report = answer.one("drained");
+        assert_eq!((answer.code, &report["outcome"]), (Some(0), &"stopped".into()), "{answer:#?}");
+        assert_eq!((&report["at_start"], &report["by_themselves"]), (&CLIENTS.into(), &CLIENTS.into()), "{report:#}");
+    }
+    assert!(!server.is_running());
+    let second = ebb.run(&["agent"]);
+    assert_eq!(second.code, Some(1), "one is enough: {second:#?}");
+    drop(first);
+    assert_eq!(ebb.run(&["watch"]).code, Some(9), "with no agent nothing goes on without its viewer");
+}
+
+#[test]
+fn a_hold_that_was_given_an_end_ends_then_or_raises_an_alarm() {
+    let Some(net) = Net::new() else { return };
+    let _server = Daemon::start(&net, &ServeSpec::at([Listen::tcp(at())]));
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    let mut events = ebb.watch(&["events", "--follow", "--last", "0"]);
+    ebb.done(&["hold", "exact-part", "--for", "3s", "--at-end", "reopen"]);
+    assert_eq!(meet(&net.client, at()), Met::Refused);
+    events.event("HoldEndsSoon");
+    assert_eq!(meet(&net.client, at()), Met::Refused);
+    events.event("GateOpened");
+    assert_eq!(meet(&net.client, at()), Met::Connected);
+    ebb.done(&["hold", "exact-part", "--for", "2s"]);
+    events.event("HoldOverdue");
+    assert_eq!(meet(&net.client, at()), Met::Refused, "it stays");
+    let doctor = ebb.run(&["doctor"]);
+    assert_eq!((doctor.code, doctor.all("finding").count()), (Some(1), 1), "{doctor:#?}");
+    ebb.done(&["resume", "exact-part"]);
+    assert_eq!(ebb.run(&["doctor"]).code, Some(0));
+}
