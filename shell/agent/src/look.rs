@@ -247,6 +247,24 @@ pub(crate) fn up(active: &ActiveState) -> Up {
     }
 }
 
+/// These processes and all that they have started, each with its start.
+pub(crate) fn family(roots: impl IntoIterator<Item = (u32, u64)>) -> BTreeMap<u32, u64> {
+    let all = process::all().unwrap_or_default();
+    let mut family: BTreeMap<u32, u64> = roots.into_iter().collect();
+    // Parents come before children often, not always: until nothing is added.
+    loop {
+        let before = family.len();
+        for process in &all {
+            if process.parent.is_some_and(|parent| family.contains_key(&parent.get())) {
+                family.insert(process.pid.get(), process.start_ticks);
+            }
+        }
+        if family.len() == before {
+            return family;
+        }
+    }
+}
+
 /// Whether this very process still runs.
 pub(crate) fn is_alive(pid: u32, started_ticks: u64) -> bool {
     matches!(

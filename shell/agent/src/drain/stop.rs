@@ -84,7 +84,7 @@ async fn tree(tree: &Tree, doors: &BTreeSet<Door>) -> Result<(), Why> {
 /// SIGTERM to the root, and then to whoever of its family, or of its executable, still listens at its doors: workers
 /// that outlive their parent, a process that has taken over.
 fn end_tree(tree: &Tree, doors: &BTreeSet<Door>) -> Result<(), String> {
-    let family = family(tree);
+    let family = look::family([(tree.root, tree.started_ticks)]);
     let mut there = listening(tree, &family, doors);
     if look::is_alive(tree.root, tree.started_ticks) {
         there.insert(tree.root, tree.started_ticks);
@@ -118,24 +118,6 @@ fn terminate((pid, ticks): (u32, u64), until: Instant) -> Result<(), String> {
         Ok(true) => Ok(()),
         Ok(false) => Err(format!("process {pid} still runs {} after SIGTERM", duration(TERM.into()))),
         Err(error) => Err(chain(&error)),
-    }
-}
-
-/// The processes of a tree, each with its start.
-fn family(tree: &Tree) -> BTreeMap<u32, u64> {
-    let all = process::all().unwrap_or_default();
-    let mut family = BTreeMap::from([(tree.root, tree.started_ticks)]);
-    // Parents come before children often, not always: until nothing is added.
-    loop {
-        let before = family.len();
-        for process in &all {
-            if process.parent.is_some_and(|parent| family.contains_key(&parent.get())) {
-                family.insert(process.pid.get(), process.start_ticks);
-            }
-        }
-        if family.len() == before {
-            return family;
-        }
     }
 }
 

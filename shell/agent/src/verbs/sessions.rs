@@ -98,21 +98,8 @@ pub(crate) fn pids(service: &Service) -> Vec<process::Pid> {
             paths.flat_map(|path| tree.pids_of(path, cgroup::Depth::All).unwrap_or_default()).collect()
         }
         Origin::Trees(trees) => {
-            let all = process::all().unwrap_or_default();
-            let mut members: std::collections::BTreeSet<u32> = trees.iter().map(|tree| tree.root).collect();
-            // Parents come before children often, not always: until nothing is added.
-            loop {
-                let before = members.len();
-                for process in &all {
-                    if process.parent.is_some_and(|parent| members.contains(&parent.get())) {
-                        members.insert(process.pid.get());
-                    }
-                }
-                if members.len() == before {
-                    break;
-                }
-            }
-            members.into_iter().filter_map(process::Pid::new).collect()
+            let roots = trees.iter().map(|tree| (tree.root, tree.started_ticks));
+            look::family(roots).into_keys().filter_map(process::Pid::new).collect()
         }
     }
 }
