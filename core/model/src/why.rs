@@ -207,6 +207,11 @@ pub enum Why {
         /// The others.
         others: Vec<ServiceName>,
     },
+    /// A drain has ended without that.
+    NotDrained {
+        /// The service.
+        service: ServiceName,
+    },
     /// Another process has proven it empty and stops it at this moment: opened now, it would drop who comes in.
     BeingStopped {
         /// The service.
@@ -274,6 +279,7 @@ impl fmt::Display for Why {
                 write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
+            Self::NotDrained { service } => write!(f, "the drain of {service} has ended, and it is not drained"),
             Self::StopsAlso { service, others } => {
                 let others: Vec<_> = others.iter().map(ToString::to_string).collect();
                 write!(
@@ -334,6 +340,7 @@ impl Why {
             Self::Watched { service, .. } => {
                 Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
             }
+            Self::NotDrained { service } => Some(format!("`ebb status {service}` shows it as it is")),
             Self::StopsAlso { service, others } => {
                 let others: Vec<_> = others.iter().map(ToString::to_string).collect();
                 let others = others.join(" ");

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ebb_model::{Hold, Record};
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, StoreError, format};
@@ -33,6 +34,23 @@ impl Copy {
         std::fs::rename(&aside, path(dir))?;
         File::open(dir)?.sync_all()
     }
+}
+
+/// Fills a store that was made just now: if there is a copy beside it, the one before was lost, and what was held is
+/// held. One that makes no sense is passed over.
+pub(crate) fn restore(db: &Connection, dir: &Path) -> rusqlite::Result<()> {
+    let text = std::fs::read(path(dir)).unwrap_or_default();
+    let copy: Copy = serde_json::from_slice(&text).unwrap_or_default();
+    for (service, requester, record) in &copy.holds {
+        db.execute(
+            "INSERT OR IGNORE INTO holds (service, requester, record) VALUES (?1, ?2, ?3)",
+            params![service, requester, record],
+        )?;
+    }
+    for (service, record) in &copy.records {
+        db.execute("INSERT OR IGNORE INTO records (service, record) VALUES (?1, ?2)", params![service, record])?;
+    }
+    Ok(())
 }
 
 /// The holds and records of the copy.

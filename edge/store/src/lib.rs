@@ -110,6 +110,10 @@ impl StoreError {
     #[must_use]
     pub fn is_of_writing(&self) -> bool {
         match self {
+            // Somebody else is at it.
+            Self::Statement { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                false
+            }
             Self::Statement { what, source } => {
                 !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
@@ -196,6 +200,7 @@ impl Store {
     fn empty(dir: &Path) -> Result<Self> {
         let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
         db.execute_batch(TABLES).map_err(failed("make an empty store"))?;
+        copy::restore(&db, dir).map_err(failed("make an empty store"))?;
         Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
     }
 
@@ -246,6 +251,7 @@ impl Store {
         let what = "make the tables";
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         txn.execute_batch(TABLES).map_err(failed(what))?;
+        copy::restore(&txn, &self.dir).map_err(failed(what))?;
         txn.pragma_update(None, "user_version", SCHEMA).map_err(failed(what))?;
         txn.commit().map_err(failed(what))
     }

@@ -188,3 +188,22 @@ fn a_file_that_is_no_store_is_an_error_not_an_empty_one() {
     std::fs::write(dir.0.join("ebb.db"), vec![b'x'; 4096]).unwrap();
     assert!(Store::open(&dir.0).is_err());
 }
+
+#[test]
+fn a_store_that_is_lost_is_made_again_from_its_copy() {
+    let dir = Dir::new("lost");
+    Store::open(&dir.0).unwrap().place(&hold("operator"), &record()).unwrap();
+    let whole = (vec![hold("operator")], vec![record()]);
+    for lose in [|path: &Path| std::fs::remove_file(path).unwrap(), |path: &Path| std::fs::write(path, "").unwrap()] {
+        lose(&dir.0.join("ebb.db"));
+        let mut store = Store::open(&dir.0).unwrap();
+        assert_eq!((store.holds().unwrap(), store.records().unwrap()), whole);
+        store.make().unwrap();
+        let again = Store::open_to_read(&dir.0).unwrap();
+        assert_eq!((again.holds().unwrap(), again.records().unwrap()), whole);
+    }
+    assert_eq!(copy(&dir.0).unwrap(), whole);
+    Store::open(&dir.0).unwrap().release(&name("nginx"), &Requester::operator()).unwrap();
+    std::fs::remove_file(dir.0.join("ebb.db")).unwrap();
+    assert_eq!(Store::open(&dir.0).unwrap().holds().unwrap(), [], "what was released is not held again");
+}

@@ -83,3 +83,33 @@ fn a_hold_that_was_given_an_end_ends_then_or_raises_an_alarm() {
     ebb.done(&["resume", "exact-part"]);
     assert_eq!(ebb.run(&["doctor"]).code, Some(0));
 }
+
+/// Drained beside another, brought back, and drained again while that other goes on; by a second requester too.
+#[test]
+fn what_is_over_for_one_can_begin_again_while_another_goes_on() {
+    let Some(net) = Net::new() else { return };
+    let other: SocketAddr = (server4(1), 7001).into();
+    let _alpha = Daemon::named(&net, "alpha", &ServeSpec::at([Listen::tcp(at())]));
+    let _beta = Daemon::named(&net, "beta", &ServeSpec::at([Listen::tcp(other)]));
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([other], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    let mut both = ebb.watch(&["drain", "alpha", "beta", "--no-stop"]);
+    both.until("alpha's report", LIMIT, |frame| frame["type"] == "drained" && frame["service"] == "alpha");
+    ebb.done(&["resume", "alpha"]);
+    assert_eq!(meet(&net.client, at()), Met::Connected);
+    let again = ebb.done(&["drain", "alpha", "--no-stop"]);
+    assert_eq!(again.one("drained")["outcome"], "drained", "{again:#?}");
+    assert_eq!(meet(&net.client, at()), Met::Refused);
+    // Another requester's hold stands beside, and outlives the first.
+    let mut second = ebb.watch(&["drain", "beta", "--no-stop", "--as", "deploy"]);
+    second.event("HoldPlaced");
+    ebb.done(&["release", "beta"]);
+    assert_eq!(both.wait(LIMIT).code, Some(6), "released by somebody else");
+    assert_eq!(meet(&net.client, other), Met::Refused, "deploy still holds it");
+    assert_eq!(crowd.echo(LIMIT).lost, 0);
+    let holds = ebb.done(&["holds"]);
+    let holders: Vec<_> = holds.all("hold").map(|hold| hold["requester"].as_str().unwrap_or_default()).collect();
+    assert_eq!(holders, ["operator", "deploy"], "alpha's, and beta's: {holds:#?}");
+}

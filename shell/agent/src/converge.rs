@@ -31,10 +31,17 @@ pub(crate) fn converge(world: &World, services: &[Service]) -> Result<Converged,
             add_joins(&mut rules);
             gate.apply(&rules).map_err(|error| gate_error(&error))?;
         }
+        world.remember_rules(rules.clone());
         // Built although it was there: somebody took it away while we looked.
         let rebuilt = matches!(applied, gate::Applied::Built { .. });
         Ok(Converged { changed: applied != gate::Applied::Nothing && (rebuilt || !same) })
     })
+}
+
+/// Makes the gate what it was made last, where the holds on disk cannot be read.
+pub(crate) fn as_before(world: &World) -> Result<(), Why> {
+    let Some(rules) = world.last_rules() else { return Ok(()) };
+    world.with_gate(|gate| gate.apply(&rules).map(drop).map_err(|error| gate_error(&error)))
 }
 
 /// Connections come and go, and learning ends by itself: the gate is the same.

@@ -12,8 +12,15 @@ use crate::{access, drain, say, verbs, world::World};
 /// Answers calls until every client is gone and every answer is given.
 pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
     let mut answers = JoinSet::new();
-    while let Some(call) = server.next().await {
-        answers.spawn(answer(Arc::clone(&world), call));
+    loop {
+        tokio::select! {
+            call = server.next() => match call {
+                Some(call) => drop(answers.spawn(answer(Arc::clone(&world), call))),
+                None => break,
+            },
+            // What has ended is forgotten at once: an agent may stay for years.
+            Some(_) = answers.join_next(), if !answers.is_empty() => {}
+        }
     }
     while answers.join_next().await.is_some() {}
 }

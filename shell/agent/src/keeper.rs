@@ -30,6 +30,8 @@ pub(crate) struct Keeper {
     notify: Notify,
     beats: u64,
     told: Told,
+    /// Doors of services that were being drained have not been looked at.
+    passed_over: bool,
 }
 
 impl Keeper {
@@ -42,6 +44,7 @@ impl Keeper {
             notify: notify.clone(),
             beats: 0,
             told: Told::default(),
+            passed_over: false,
         }
     }
 
@@ -78,19 +81,26 @@ impl Keeper {
     async fn look(&mut self, by: Option<String>) {
         let known = match Known::read(&self.world) {
             Ok(known) => known,
-            // What is shut stays shut; the store may come back.
-            Err(why) => return self.complain(&format!("holds cannot be read: {why}")),
+            // What was shut stays shut, whatever somebody does to it; the store may come back.
+            Err(why) => {
+                self.complain(&format!("holds cannot be read: {why}"));
+                if let Err(why) = converge::as_before(&self.world) {
+                    self.complain(&format!("holds cannot be read, and the gate cannot be kept: {why}"));
+                }
+                return;
+            }
         };
         self.told.look(&self.world, &known);
         if known.holds.is_empty() {
-            self.world.forget_gate();
-            if by.is_none() {
-                return;
-            }
+            // What another's holds may have shut here is theirs.
+            return self.world.forget_gate();
         }
         let listeners = listening().unwrap_or_default();
         let mut added = false;
-        if listeners != self.listeners || self.services.is_empty() {
+        if listeners != self.listeners
+            || self.services.is_empty()
+            || self.beats.is_multiple_of(SLOW) && self.passed_over
+        {
             match look::services(&self.world).await {
                 Ok(services) => (self.services, self.listeners) = (services, listeners),
                 Err(why) => return self.complain(&format!("services cannot be read: {why}")),
@@ -101,9 +111,11 @@ impl Keeper {
     }
 
     /// The doors that held services have opened since. Those that are being drained look after their own.
-    fn add_doors(&self, known: &Known) -> bool {
+    fn add_doors(&mut self, known: &Known) -> bool {
         let runs = self.world.runs.all();
         let mut added = false;
+        // Theirs are looked at again once their drains are over.
+        self.passed_over = known.records.iter().any(|record| runs.contains_key(&record.service));
         for record in known.records.iter().filter(|record| !runs.contains_key(&record.service)) {
             let service = self.services.iter().find(|service| service.name == record.service);
             let Some(service) = service.filter(|_| known.holds_of(&record.service).next().is_some()) else { continue };

@@ -47,6 +47,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
     }
     world.store().make()?;
     let only = only_one(&world)?;
+    not_anothers_gate(&world)?;
     if let Err(why) = crate::lockout::converge(&world, None).await {
         world.complain(&format!("held units cannot be kept from starting: {why}"));
     }
@@ -66,6 +67,21 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
         error => StartError::System { what: "its socket", source: error.into() },
     })?;
     Ok(Resident { world, door, adopted, notify: Notify::from_env(), _only: only })
+}
+
+/// A gate that stands here although nothing was ever held from our state directory is that of another one's holds.
+fn not_anothers_gate(world: &World) -> Result<(), StartError> {
+    let usual = world.place.state_dir.as_os_str() == "/var/lib/ebb";
+    let shuts = crate::converge::seen(world).is_ok_and(|seen| !seen.shut.is_empty());
+    let holds = world.store().holds().is_ok_and(|holds| !holds.is_empty());
+    if usual || holds || !shuts {
+        return Ok(());
+    }
+    let what = "whose the gate is that stands here: it is not of this state directory's holds";
+    Err(StartError::System {
+        what,
+        source: std::io::Error::other("two would undo each other; use a network namespace").into(),
+    })
 }
 
 /// Two would each undo what the other does.

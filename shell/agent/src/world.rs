@@ -1,8 +1,10 @@
 //! Everything an agent holds on to: hands, eyes and memory.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ebb_decide::services::Group;
 use ebb_kernel::{boot, gate, process};
@@ -18,6 +20,10 @@ use crate::{Place, StartError, config};
 pub(crate) const TABLE: &str = "ebb";
 /// Our local probe carries this firewall mark, and passes a shut gate by it: `ebb`, and a zero byte.
 pub(crate) const PROBE_MARK: u32 = 0x6562_6200;
+
+/// Others hold the lock for milliseconds; one that was stopped in the middle must not stop us too.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+const LOCK_AGAIN: Duration = Duration::from_millis(1);
 
 pub(crate) struct World {
     pub(crate) place: Place,
@@ -37,6 +43,8 @@ pub(crate) struct World {
     store: Mutex<Store>,
     /// Kept, because it remembers: flows and times that somebody else's flush takes away.
     gate: Mutex<Option<gate::Gate>>,
+    /// What the gate was made last.
+    rules: Mutex<Option<gate::Rules>>,
     journal: Option<Journal>,
 }
 
@@ -65,6 +73,7 @@ impl World {
             starting: Mutex::default(),
             store: Mutex::new(store),
             gate: Mutex::new(None),
+            rules: Mutex::new(None),
             journal: real_systemd.then(Journal::open).flatten(),
         })
     }
@@ -105,6 +114,16 @@ impl World {
         act(kept.insert(gate))
     }
 
+    /// Remembers what the gate was made.
+    pub(crate) fn remember_rules(&self, rules: gate::Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    }
+
+    /// What the gate was made last.
+    pub(crate) fn last_rules(&self) -> Option<gate::Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Forgets what the gate was: nothing is held.
     pub(crate) fn forget_gate(&self) {
         if let Some(gate) = self.gate.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -128,9 +147,22 @@ impl World {
             _ => Why::Unread { what: path.display().to_string(), cause: cause.to_string() },
         };
         self.store().make().map_err(|error| unread(&error))?;
-        let file = File::create(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
-        Ok(file)
+        // For its owner only: whoever may open it could hold it, and all of us up.
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
+        let until = Instant::now() + LOCK_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                    let cause = format!("another ebb has held it for {} s", LOCK_WITHIN.as_secs());
+                    return Err(Why::Unread { what: path.display().to_string(), cause });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_AGAIN),
+            }
+        }
     }
 
     /// Writes an event to the history and the journal; the answer is its place in the history, 0 if it

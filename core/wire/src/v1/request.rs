@@ -240,4 +240,7 @@ pub struct EventsRequest {
 pub struct WatchRequest {
     /// Which drains; all that are under way if empty.
     pub services: Vec<String>,
+    /// They were watched before, and their agent has ended: say what became of those that are over.
+    #[serde(default)]
+    pub rejoin: bool,
 }

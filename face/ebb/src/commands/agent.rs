@@ -15,8 +15,8 @@ pub const EXAMPLES: &str = "\
 EXAMPLES
   ebb agent
       stay: keep what is held, go on with drains whose viewers have left, serve the other commands
-  ebb agent --state-dir /tmp/trial
-      the same with a state directory and a socket of its own, to try it
+  ip netns exec trial ebb agent --state-dir /tmp/trial
+      the same with a state directory, a socket and a network of its own, to try it
 
 packaging/ebb-agent.service runs it under systemd. SIGTERM ends it; holds, gates and drains stay, and the next agent goes on.";
 

@@ -42,7 +42,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -> Result<Answer, Problem> {
     let mut until = Instant::now() + AWAY;
     loop {
-        let request = Request::Watch(WatchRequest { services: services.to_vec() });
+        let request = Request::Watch(WatchRequest { services: services.to_vec(), rejoin: true });
         match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
             Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => {
                 tokio::time::sleep(AGAIN).await;
@@ -58,7 +58,7 @@ pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: WatchArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
-    let request = Request::Watch(WatchRequest { services: args.services.clone() });
+    let request = Request::Watch(WatchRequest { services: args.services.clone(), rejoin: false });
     let answer = match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
         Err(Problem::CutShort) if client.is_resident() => rejoin(&args.services, client, screen).await?,
         answer => answer?,

@@ -160,8 +160,12 @@ fn already_stopped(
     let name = &service.name;
     let _lock = world.lock()?;
     // What does not run has no flows to be learnt.
-    let record = &Record { learn: None, ..record.clone() };
-    world.store().place(hold, record).map_err(|error| unread(&error))?;
+    let mut record = Record { learn: None, ..record.clone() };
+    // Nobody need go on with its drain.
+    if let Some(drain) = &mut record.drain {
+        (drain.spec, drain.watcher) = (None, None);
+    }
+    world.store().place(hold, &record).map_err(|error| unread(&error))?;
     let converged = converge::converge(world, services)?;
     let others: Vec<_> = known.holds_of(name).map(|hold| format!("`{}`", hold.requester)).collect();
     let now = if known.holds_of(name).any(|old| old.requester == hold.requester) {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::{Hub, Reply};
-use ebb_model::{DrainSpec, Service, ServiceName, Span, Then, Who, Why};
+use ebb_model::{DrainSpec, Event, EventKind, Service, ServiceName, Span, Then, Who, Why};
 use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 
 use crate::handle::refuse_all;
@@ -53,8 +53,9 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         crate::verbs::end::check_destroy().await?;
     }
     let admission = world.runs.admission.lock().await;
-    let (fresh, under_way): (Vec<_>, Vec<_>) =
-        chosen.into_iter().partition(|service| world.runs.of(&service.name).is_none());
+    // One whose hold somebody has released is over, and is about to find out.
+    let goes_on = |service: &&Service| world.runs.of(&service.name).is_some_and(|run| stands(&known, service, &run));
+    let (under_way, fresh): (Vec<_>, Vec<_>) = chosen.into_iter().partition(goes_on);
     let tracked = admit_all(world, (&fresh, services), &known, &wish, &spec, reply).await;
     for one in &tracked {
         for warning in admit::warnings(&one.service, &request.which) {
@@ -81,10 +82,14 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         seats.push((begin(world, services.clone(), tracked).join(), names));
     }
     drop(admission);
-    for (seat, names) in seats {
-        seat.show(names, reply).await;
-    }
+    let shown = seats.into_iter().map(|(seat, names)| seat.show(names, reply));
+    futures_util::future::join_all(shown).await;
     Ok(())
+}
+
+/// Whether the hold of a drain under way still stands.
+fn stands(known: &Known, service: &Service, run: &Run) -> bool {
+    known.holds_of(&service.name).any(|hold| (&hold.requester, hold.since) == (&run.requester, run.since))
 }
 
 /// Admits those that may begin; why the others may not is said.
@@ -132,14 +137,16 @@ pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tra
     let (hub, reply) = Hub::new();
     let names: Vec<ServiceName> = tracked.iter().map(|one| one.service.name.clone()).collect();
     let (outside, inbox) = tokio::sync::mpsc::channel(watch::AHEAD);
-    for name in &names {
-        world.runs.add(name.clone(), Run { hub: hub.clone(), outside: outside.clone() });
+    for one in &tracked {
+        let (requester, since) = (one.requester.clone(), one.hold.since);
+        let run = Run { hub: hub.clone(), outside: outside.clone(), requester, since };
+        world.runs.add(one.service.name.clone(), run);
     }
     let world = Arc::clone(world);
     tokio::spawn(async move {
-        Watch::new(&world, services, tracked, &reply, (outside, inbox)).run().await;
+        Watch::new(&world, services, tracked, &reply, (outside.clone(), inbox)).run().await;
         for name in &names {
-            world.runs.remove(name);
+            world.runs.remove(name, &outside);
         }
     });
     hub
@@ -165,10 +172,14 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
         let service = services.iter().find(|service| service.name == record.service);
         let (Some(hold), Some(service)) = (hold, service) else { continue };
         let wish = Checked::again(hold);
-        if let Ok(admit::Admission::Accept(one)) =
-            admit::admit(world, (service, &services), &known, &wish, spec, Some(drain))
-        {
-            tracked.push(*one);
+        match admit::admit(world, (service, &services), &known, &wish, spec, Some(drain)) {
+            Ok(admit::Admission::Accept(one)) => tracked.push(*one),
+            Ok(admit::Admission::AlreadySo(_)) => {
+                let text = format!("{} was stopped, drained; that was found after its agent had ended", service.name);
+                let event = Event::new(world.now().wall, EventKind::ServiceStopped, &service.name, text);
+                world.record(&event, Some(service));
+            }
+            Err(_) => {}
         }
     }
     let count = tracked.len();
@@ -208,15 +219,41 @@ pub(crate) async fn watch(world: &Arc<World>, request: &WatchRequest, reply: &Re
             }
         }
     }
+    let all = seats.is_empty() && request.services.is_empty();
+    if request.rejoin && (all || !missing.is_empty()) {
+        ended_meanwhile(world, &missing, all, reply).await?;
+        missing.clear();
+    }
     for name in missing {
         let text = format!("no drain of {name} is under way; `ebb status {name}` shows it as it is");
         reply.send(say::note(Some(name.as_str()), false, text)).await;
     }
-    if seats.is_empty() && request.services.is_empty() {
+    if all && !request.rejoin {
         reply.send(say::note(None, false, "no drain is under way: nothing to watch")).await;
     }
     let shown = seats.into_iter().map(|(seat, names)| seat.show(names, reply));
     futures_util::future::join_all(shown).await;
+    Ok(())
+}
+
+/// What became of drains that ended while their viewer was without an agent: drained is no failure, all else is.
+async fn ended_meanwhile(world: &World, missing: &[ServiceName], all: bool, reply: &Reply) -> Result<(), Why> {
+    let known = Known::read(world)?;
+    let records = known.records.iter().filter(|record| all || missing.contains(&record.service));
+    let seen: Vec<ServiceName> = records.clone().map(|record| record.service.clone()).collect();
+    for record in records {
+        let name = &record.service;
+        let drain = record.drain.as_ref();
+        if drain.is_some_and(|drain| drain.drained_at.is_some() && drain.boot_id == world.boot_id) {
+            let text = format!("{name} has been drained meanwhile; `ebb status {name}` shows it as it is");
+            reply.send(say::note(Some(name.as_str()), false, text)).await;
+        } else {
+            reply.send(say::refusal(Some(name.as_str()), &Why::NotDrained { service: name.clone() })).await;
+        }
+    }
+    for name in missing.iter().filter(|name| !seen.contains(name)) {
+        reply.send(say::refusal(Some(name.as_str()), &Why::NotDrained { service: name.clone() })).await;
+    }
     Ok(())
 }
 
@@ -229,7 +266,8 @@ fn spec(request: &DrainRequest) -> DrainSpec {
             v1::Then::Cut => Then::Cut,
         },
         stop: request.stop,
-        settle: Span(request.settle_ms),
+        // Longer than an hour nobody waits for silence; what is asked for may be any number.
+        settle: Span(request.settle_ms).min(Span::seconds(3600)),
         grace: Span(request.grace_ms),
         learn: Span::seconds(request.learn_seconds),
     }

@@ -394,6 +394,8 @@ impl Watch<'_> {
         }
         let report = one.report(outcome, now);
         let report = say::report(one.service.name.as_str(), one.requester.as_str(), &report, &stragglers);
+        // Before it is said: whoever hears it may ask for the next one.
+        self.world.runs.remove(&one.service.name, &self.outside);
         self.say(Frame::Drained(report)).await;
     }
 

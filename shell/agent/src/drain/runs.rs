@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use ebb_link::Hub;
-use ebb_model::ServiceName;
+use ebb_model::{Requester, ServiceName, Wall};
 use tokio::sync::mpsc;
 
 use super::watch::Outside;
@@ -16,6 +16,9 @@ pub(crate) struct Run {
     pub(crate) hub: Hub,
     /// The way to its loop.
     pub(crate) outside: mpsc::Sender<Outside>,
+    /// Whose hold it has, and since when: that very one must stand.
+    pub(crate) requester: Requester,
+    pub(crate) since: Wall,
 }
 
 /// All of them.
@@ -39,7 +42,11 @@ impl Runs {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(service, run);
     }
 
-    pub(crate) fn remove(&self, service: &ServiceName) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+    /// The drain of a service by this loop is over; another one may have begun already.
+    pub(crate) fn remove(&self, service: &ServiceName, outside: &mpsc::Sender<Outside>) {
+        let mut all = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(service).is_some_and(|run| run.outside.same_channel(outside)) {
+            all.remove(service);
+        }
     }
 }

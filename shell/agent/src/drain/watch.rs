@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::tracked::Tracked;
 use crate::observe::{self, Book};
 use crate::sources::{Readable, gate_altered, listening, readable};
-use crate::verbs::hold::tell;
+use crate::verbs::hold::{placed as placed_frame, tell};
 use crate::world::{TABLE, World, unread};
 use crate::{behind, converge, look};
 
@@ -245,6 +245,25 @@ impl<'a> Watch<'a> {
         inputs
     }
 
+    /// Another requester wishes the same: its hold stands beside the drain's own, and outlives that.
+    async fn hold_too(&mut self, index: usize, hold: &Hold) {
+        let (service, own) = (self.tracked[index].service.clone(), self.tracked[index].hold.requester.clone());
+        let placed = self.world.lock().and_then(|_lock| {
+            self.world.store().place(hold, &self.tracked[index].record).map_err(|error| unread(&error))?;
+            converge::converge(self.world, &self.services)
+        });
+        if let Err(why) = placed {
+            let frame = crate::say::refusal(Some(service.name.as_str()), &why);
+            return self.say(frame).await;
+        }
+        self.say(placed_frame(self.world, hold, &service)).await;
+        let text = format!(
+            "`{own}` drains {} already: its deadline and stop are theirs, your hold stands beside",
+            service.name
+        );
+        self.say(crate::say::note(Some(service.name.as_str()), true, text)).await;
+    }
+
     /// The same drain in another way: another deadline, stop or exceptions.
     async fn again(&mut self, (hold, spec): (Hold, DrainSpec)) {
         let service = hold.service.clone();
@@ -252,11 +271,10 @@ impl<'a> Watch<'a> {
         else {
             return;
         };
-        let one = &mut self.tracked[index];
-        if hold.requester != one.hold.requester {
-            let text = format!("`{}` drains {service}: its deadline and stop are theirs", one.hold.requester);
-            return self.say(crate::say::note(Some(service.as_str()), true, text)).await;
+        if hold.requester != self.tracked[index].hold.requester {
+            return self.hold_too(index, &hold).await;
         }
+        let one = &mut self.tracked[index];
         if one.hold == hold && *one.drain.spec() == spec {
             return;
         }
@@ -314,7 +332,9 @@ impl<'a> Watch<'a> {
     pub(crate) fn released(&self, index: usize) -> Option<Why> {
         let hold = &self.tracked[index].hold;
         let holds = self.world.store().holds().ok()?;
-        let stands = holds.iter().any(|one| (&one.service, &one.requester) == (&hold.service, &hold.requester));
+        // That very one: another may have been placed since.
+        let of = |hold: &Hold| (hold.service.clone(), hold.requester.clone(), hold.since);
+        let stands = holds.iter().any(|one| of(one) == of(hold));
         (!stands).then(|| Why::Released { service: hold.service.clone(), requester: hold.requester.clone() })
     }
 
