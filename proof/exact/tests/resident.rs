@@ -113,3 +113,34 @@ fn what_is_over_for_one_can_begin_again_while_another_goes_on() {
     let holders: Vec<_> = holds.all("hold").map(|hold| hold["requester"].as_str().unwrap_or_default()).collect();
     assert_eq!(holders, ["operator", "deploy"], "alpha's, and beta's: {holds:#?}");
 }
+
+/// Asked for by several at the same instant, and anew in the same instant in which it was released: one drain at a time.
+#[test]
+fn at_the_same_instant_there_is_one_drain() {
+    let Some(net) = Net::new() else { return };
+    let mut server = Daemon::start(&net, &ServeSpec::at([Listen::tcp(at())]));
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at()], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    let all: Vec<_> = (0..6).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
+    let mut last = ebb.watch(&["watch"]);
+    last.until("all of them", LIMIT, |frame| frame["type"] == "progress" && frame["left"] == CLIENTS);
+    ebb.done(&["resume", "exact-part"]);
+    let again: Vec<_> = (0..3).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
+    for viewer in all {
+        assert_eq!(viewer.wait(LIMIT).code, Some(6), "released by somebody else");
+    }
+    crowd.end(CLIENTS);
+    for viewer in again {
+        let answer = viewer.wait(LIMIT);
+        let report = answer.one("drained");
+        assert_eq!((answer.code, &report["outcome"]), (Some(0), &"stopped".into()), "{answer:#?}");
+        assert_eq!((&report["at_start"], &report["by_themselves"]), (&CLIENTS.into(), &CLIENTS.into()), "{report:#}");
+        assert_eq!(report["leaks"].as_array().map(Vec::len), Some(0), "{report:#}");
+    }
+    assert!(!server.is_running());
+    let events = ebb.done(&["events", "--last", "100"]);
+    let began = events.events().into_iter().filter(|name| *name == "DrainBegan").count();
+    assert_eq!(began, 2, "the first, and the one after the release: {:?}", events.events());
+}

@@ -1,6 +1,7 @@
 //! An agent that stays: it serves a socket, goes on with drains whose viewers have left, and keeps what is held.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -88,7 +89,10 @@ fn not_anothers_gate(world: &World) -> Result<(), StartError> {
 fn only_one(world: &World) -> Result<File, StartError> {
     let path = world.place.state_dir.join("agent.lock");
     let system = |source: std::io::Error| StartError::System { what: "its lock", source: source.into() };
-    let file = File::create(&path).map_err(system)?;
+    // For its owner only: whoever may open it could hold it.
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(system)?;
+    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::Resident { path }),

@@ -53,9 +53,10 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         crate::verbs::end::check_destroy().await?;
     }
     let admission = world.runs.admission.lock().await;
-    // One whose hold somebody has released is over, and is about to find out.
-    let goes_on = |service: &&Service| world.runs.of(&service.name).is_some_and(|run| stands(&known, service, &run));
-    let (under_way, fresh): (Vec<_>, Vec<_>) = chosen.into_iter().partition(goes_on);
+    // What others did while we waited for our turn counts.
+    let known = Known::read(world)?;
+    let (under_way, fresh): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|service| world.runs.of(&service.name).is_some());
     let tracked = admit_all(world, (&fresh, services), &known, &wish, &spec, reply).await;
     for one in &tracked {
         for warning in admit::warnings(&one.service, &request.which) {
@@ -85,11 +86,6 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
     let shown = seats.into_iter().map(|(seat, names)| seat.show(names, reply));
     futures_util::future::join_all(shown).await;
     Ok(())
-}
-
-/// Whether the hold of a drain under way still stands.
-fn stands(known: &Known, service: &Service, run: &Run) -> bool {
-    known.holds_of(&service.name).any(|hold| (&hold.requester, hold.since) == (&run.requester, run.since))
 }
 
 /// Admits those that may begin; why the others may not is said.
@@ -138,8 +134,7 @@ pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tra
     let names: Vec<ServiceName> = tracked.iter().map(|one| one.service.name.clone()).collect();
     let (outside, inbox) = tokio::sync::mpsc::channel(watch::AHEAD);
     for one in &tracked {
-        let (requester, since) = (one.requester.clone(), one.hold.since);
-        let run = Run { hub: hub.clone(), outside: outside.clone(), requester, since };
+        let run = Run { hub: hub.clone(), outside: outside.clone(), requester: one.requester.clone() };
         world.runs.add(one.service.name.clone(), run);
     }
     let world = Arc::clone(world);

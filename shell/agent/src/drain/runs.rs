@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use ebb_link::Hub;
-use ebb_model::{Requester, ServiceName, Wall};
+use ebb_model::{Requester, ServiceName};
 use tokio::sync::mpsc;
 
 use super::watch::Outside;
@@ -16,9 +16,8 @@ pub(crate) struct Run {
     pub(crate) hub: Hub,
     /// The way to its loop.
     pub(crate) outside: mpsc::Sender<Outside>,
-    /// Whose hold it has, and since when: that very one must stand.
+    /// Whose hold it has.
     pub(crate) requester: Requester,
-    pub(crate) since: Wall,
 }
 
 /// All of them.
@@ -40,6 +39,15 @@ impl Runs {
 
     pub(crate) fn add(&self, service: ServiceName, run: Run) {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(service, run);
+    }
+
+    /// The hold of a drain was released: it is over, though its loop has yet to find out. A drain that is asked for now
+    /// is another one.
+    pub(crate) fn released(&self, service: &ServiceName, requester: &Requester) {
+        let mut all = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(service).is_some_and(|run| run.requester == *requester) {
+            all.remove(service);
+        }
     }
 
     /// The drain of a service by this loop is over; another one may have begun already.

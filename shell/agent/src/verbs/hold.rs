@@ -323,6 +323,7 @@ pub(crate) fn release_one(
     };
     not_being_stopped(&known, service)?;
     world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
+    world.runs.released(&service.name, requester);
     converge::converge(world, services)?;
     let now = world.now().wall;
     let held = duration(now.since(hold.since));
