@@ -531,6 +531,12 @@ impl Drain {
     pub fn respec(&mut self, spec: DrainSpec, now: Mono) {
         self.deadline = spec.deadline.map(|span| now + span);
         self.deadline_over = false;
+        // An ending that was under way is taken back with the wish for it.
+        if matches!(self.phase, Phase::Ending { .. }) {
+            self.phase = Phase::Draining;
+        }
+        self.destroyed_at = None;
+        self.ledger.spare();
         self.spec = spec;
     }
 

@@ -236,6 +236,25 @@ fn what_cannot_be_ended_is_not_tried_for_ever() {
 }
 
 #[test]
+fn a_new_wish_takes_back_an_ending() {
+    for then in [Then::End, Then::Cut] {
+        let spec = DrainSpec { deadline: Some(Span::seconds(1)), then, ..DrainSpec::default() };
+        let mut drain = draining(spec, &[1]);
+        assert!(drain.step(Input::Tick, Mono(1001)).iter().any(|action| matches!(action, Action::End(..))));
+        drain.step(census(&[1]), Mono(1002));
+        drain.respec(DrainSpec { deadline: Some(Span::seconds(100)), ..DrainSpec::default() }, Mono(1500));
+        for at in [4000, 7000, 20_000] {
+            let actions = drain.step(Input::Tick, Mono(at));
+            assert!(!actions.iter().any(|action| matches!(action, Action::End(..))), "{then:?} {at}: {actions:?}");
+            drain.step(census(&[1]), Mono(at + 1));
+        }
+        drain.step(Input::Closed(vec![SessionId(1)]), Mono(20_500));
+        assert_eq!((drain.tally().by_themselves, drain.tally().cut, drain.tally().by_us), (1, 0, 0), "{then:?}");
+        assert_eq!(drain.deadline_at(), Some(Mono(101_500)));
+    }
+}
+
+#[test]
 fn a_deadline_is_not_judged_before_somebody_has_counted() {
     let spec = DrainSpec { deadline: Some(Span::ZERO), ..DrainSpec::default() };
     let mut drain = Drain::new(spec, None, Ledger::default(), Mono(0));

@@ -139,6 +139,11 @@ impl Ledger {
         }
     }
 
+    /// Nobody is meant to be ended any more.
+    pub fn spare(&mut self) {
+        self.present.values_mut().for_each(|entry| entry.ending = None);
+    }
+
     /// Remembers that these cannot be ended by us.
     pub fn kept(&mut self, ids: &[SessionId]) {
         for id in ids {

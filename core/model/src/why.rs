@@ -207,6 +207,11 @@ pub enum Why {
         /// The others.
         others: Vec<ServiceName>,
     },
+    /// Its hold was placed anew while it was being brought back.
+    HeldAnew {
+        /// The service.
+        service: ServiceName,
+    },
     /// A drain has ended without that.
     NotDrained {
         /// The service.
@@ -279,6 +284,7 @@ impl fmt::Display for Why {
                 write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
+            Self::HeldAnew { service } => write!(f, "the hold of {service} was placed anew meanwhile: it stays shut"),
             Self::NotDrained { service } => write!(f, "the drain of {service} has ended, and it is not drained"),
             Self::StopsAlso { service, others } => {
                 let others: Vec<_> = others.iter().map(ToString::to_string).collect();
@@ -340,6 +346,7 @@ impl Why {
             Self::Watched { service, .. } => {
                 Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
             }
+            Self::HeldAnew { service } => Some(format!("`ebb resume {service}` again, if it is meant all the same")),
             Self::NotDrained { service } => Some(format!("`ebb status {service}` shows it as it is")),
             Self::StopsAlso { service, others } => {
                 let others: Vec<_> = others.iter().map(ToString::to_string).collect();

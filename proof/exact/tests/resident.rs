@@ -123,11 +123,16 @@ fn at_the_same_instant_there_is_one_drain() {
     crowd.all_connected(LIMIT);
     let ebb = Ebb::on(&net);
     let _agent = agent(&ebb);
-    let all: Vec<_> = (0..6).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
-    let mut last = ebb.watch(&["watch"]);
-    last.until("all of them", LIMIT, |frame| frame["type"] == "progress" && frame["left"] == CLIENTS);
+    let counted = |viewers: &mut Vec<Watched>| {
+        for viewer in viewers {
+            viewer.until("all of them", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
+        }
+    };
+    let mut all: Vec<_> = (0..6).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
+    counted(&mut all);
     ebb.done(&["resume", "exact-part"]);
-    let again: Vec<_> = (0..3).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
+    let mut again: Vec<_> = (0..3).map(|_| ebb.watch(&["drain", "exact-part"])).collect();
+    counted(&mut again);
     for viewer in all {
         assert_eq!(viewer.wait(LIMIT).code, Some(6), "released by somebody else");
     }

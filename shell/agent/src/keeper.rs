@@ -103,7 +103,8 @@ impl Keeper {
         {
             match look::services(&self.world).await {
                 Ok(services) => (self.services, self.listeners) = (services, listeners),
-                Err(why) => return self.complain(&format!("services cannot be read: {why}")),
+                // The gate is kept all the same, from what was known.
+                Err(why) => self.complain(&format!("services cannot be read: {why}")),
             }
             added = self.add_doors(&known);
         }

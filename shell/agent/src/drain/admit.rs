@@ -12,7 +12,7 @@ use super::tracked::{Refused, Tracked};
 use crate::look::no_door;
 use crate::verbs::hold::{Checked, merge, record};
 use crate::verbs::services::Known;
-use crate::verbs::status::watcher;
+use crate::verbs::status::watched;
 use crate::world::{World, unread};
 use crate::{converge, look};
 
@@ -38,7 +38,7 @@ pub(crate) fn admit(
         return Err(no_door(service));
     }
     let mut record = record(world, known, service, spec.learn);
-    if let Some(pid) = watcher(&record) {
+    if let Some(pid) = watched(world, &record) {
         return Err(Why::Watched { service: service.name.clone(), pid });
     }
     let held = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
@@ -74,6 +74,7 @@ pub(crate) fn admit(
         units_up: units_up(service),
         along: Vec::new(),
         after: Vec::new(),
+        written: false,
         leaks: Vec::new(),
         gates_lost: 0,
         requester: wish.requester.clone(),
@@ -116,6 +117,26 @@ impl Along {
         }
         warnings
     }
+}
+
+impl Along {
+    /// Without the units of services with doors: each of those is stopped, and started again, by itself.
+    pub(crate) fn beside(mut self, services: &[Service]) -> Self {
+        let beside = services.iter().filter(|other| self.services.contains(&other.name));
+        let beside: Vec<String> = beside.flat_map(look::units_of).collect();
+        self.units.retain(|unit| !beside.contains(unit));
+        self
+    }
+}
+
+/// The same of a drain that goes on; nothing where it is not to be stopped.
+pub(crate) async fn stopped_along_beside(
+    world: &World,
+    service: &Service,
+    services: &[Service],
+    spec: &DrainSpec,
+) -> Along {
+    if spec.stop { stopped_along(world, service, services).await.beside(services) } else { Along::default() }
 }
 
 /// What would be stopped along with this service. Empty where it cannot be told.

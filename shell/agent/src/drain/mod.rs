@@ -18,7 +18,7 @@ use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 use crate::handle::refuse_all;
 use crate::verbs::hold::{Checked, usage};
 use crate::verbs::services::Known;
-use crate::verbs::status::watcher;
+use crate::verbs::status::watched;
 use crate::world::World;
 use crate::{converge, look, say};
 use runs::Run;
@@ -74,8 +74,9 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         if let Some(run) = world.runs.of(&service.name) {
             seats.push((run.hub.join(), BTreeSet::from([service.name.to_string()])));
             let hold = crate::verbs::hold::merge(world, &known, service, &wish, admit::level(&spec));
+            let along = admit::stopped_along_beside(world, service, services, &spec).await;
             // A loop that has just ended does not hear it; its end is what the viewer sees.
-            let _ = run.outside.send(Outside::Again(Box::new((hold, spec.clone())))).await;
+            let _ = run.outside.send(Outside::Again(Box::new((hold, spec.clone(), along)))).await;
         }
     }
     if !tracked.is_empty() {
@@ -113,11 +114,8 @@ async fn admit_all(
         }
         match admit::admit(world, (service, services), known, wish, spec, None) {
             Ok(admit::Admission::Accept(one)) => {
-                // What is drained beside it is stopped, and started again, by itself.
-                let beside = services.iter().filter(|other| along.services.contains(&other.name));
-                let beside: Vec<String> = beside.flat_map(look::units_of).collect();
-                let units = along.units.into_iter().filter(|unit| !beside.contains(unit)).collect();
-                tracked.push(Tracked { along: units, after: along.services, ..*one });
+                let along = along.beside(services);
+                tracked.push(Tracked { along: along.units, after: along.services, ..*one });
             }
             Ok(admit::Admission::AlreadySo(text)) => {
                 reply.send(say::note(Some(service.name.as_str()), false, text)).await;
@@ -149,11 +147,13 @@ pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tra
 
 /// Goes on with what an agent before us left under way: killed, or replaced by us.
 pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
+    // For the whole of it: nobody begins meanwhile what we are about to go on with.
+    let _admission = world.runs.admission.lock().await;
     let known = Known::read(world)?;
     let runs = world.runs.all();
     let left = |record: &ebb_model::Record| {
         let under_way = record.drain.as_ref().is_some_and(|drain| drain.spec.is_some());
-        under_way && !runs.contains_key(&record.service) && watcher(record).is_none()
+        under_way && !runs.contains_key(&record.service) && watched(world, record).is_none()
     };
     if !known.records.iter().any(left) {
         return Ok(0);
@@ -168,7 +168,10 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
         let (Some(hold), Some(service)) = (hold, service) else { continue };
         let wish = Checked::again(hold);
         match admit::admit(world, (service, &services), &known, &wish, spec, Some(drain)) {
-            Ok(admit::Admission::Accept(one)) => tracked.push(*one),
+            Ok(admit::Admission::Accept(one)) => {
+                let along = admit::stopped_along_beside(world, service, &services, spec).await;
+                tracked.push(Tracked { along: along.units, after: along.services, ..*one });
+            }
             Ok(admit::Admission::AlreadySo(_)) => {
                 let text = format!("{} was stopped, drained; that was found after its agent had ended", service.name);
                 let event = Event::new(world.now().wall, EventKind::ServiceStopped, &service.name, text);
@@ -179,7 +182,6 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
     }
     let count = tracked.len();
     if count > 0 {
-        let _admission = world.runs.admission.lock().await;
         begin(world, services.clone(), tracked);
     }
     Ok(count)

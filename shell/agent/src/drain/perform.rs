@@ -13,7 +13,6 @@ use ebb_model::{
 use ebb_wire::v1::{Frame, Sort};
 
 use super::stop;
-use super::tracked::Tracked;
 use super::watch::{Outside, Watch, cookies};
 use crate::knock::{knock, met, targets};
 use crate::observe;
@@ -24,7 +23,7 @@ use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
 use crate::world::unread;
-use crate::{converge, lockout, say};
+use crate::{converge, lockout, look, say};
 
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
@@ -79,6 +78,12 @@ impl Watch<'_> {
         let result = self.world.lock().and_then(|_lock| {
             // Somebody may have begun to drain it since we looked.
             let known = Known::read(self.world)?;
+            // A hold that was there is not placed again once somebody has released it.
+            if !one.placed_now
+                && let Some(why) = self.released(index)
+            {
+                return Err(why);
+            }
             match known.record_of(&one.service.name).and_then(watcher).filter(|pid| *pid != self.world.me.pid) {
                 Some(pid) => Err(Why::Watched { service: one.service.name.clone(), pid }),
                 None => self.world.store().place(&one.hold, &one.record).map_err(|error| unread(&error)),
@@ -89,6 +94,7 @@ impl Watch<'_> {
             self.tracked[index].placed_now = false;
             return Input::Failed(why);
         }
+        self.tracked[index].written = true;
         let one = &self.tracked[index];
         if one.placed_now {
             self.say(placed(self.world, &one.hold, &one.service)).await;
@@ -294,22 +300,49 @@ impl Watch<'_> {
     /// Begins the stops that need not wait for another's any more.
     pub(crate) async fn stop_those_ready(&mut self) {
         for index in self.stops_waiting.clone() {
-            let one = &self.tracked[index];
-            let beside = self.tracked.iter().filter(|other| one.after.contains(&other.service.name));
-            let beside: Vec<&Tracked> = beside.collect();
-            if beside.iter().any(|other| !other.drain.is_over()) {
+            let after = &self.tracked[index].after;
+            let beside = self.tracked.iter().filter(|other| after.contains(&other.service.name));
+            if beside.clone().any(|other| !other.drain.is_over()) {
                 continue;
             }
-            let kept =
-                beside.iter().filter(|other| other.drain.tally().left > 0).map(|other| other.service.name.clone());
-            let others: Vec<ServiceName> = kept.collect();
             self.stops_waiting.remove(&index);
-            if others.is_empty() {
-                self.stop(index);
-            } else {
-                let service = one.service.name.clone();
-                self.step(index, Input::Stopped(Err(Why::StopsAlso { service, others }))).await;
+            match self.may_stop(index).await {
+                Ok(()) => self.stop(index),
+                Err(why) => self.step(index, Input::Stopped(Err(why))).await,
             }
+        }
+    }
+
+    /// A stop takes others along, and may have waited for them: whether anybody would be dropped by it is looked at anew.
+    async fn may_stop(&mut self, index: usize) -> Result<(), Why> {
+        let (service, after) = (self.tracked[index].service.name.clone(), self.tracked[index].after.clone());
+        if after.is_empty() {
+            return Ok(());
+        }
+        self.services = look::services(self.world).await?;
+        self.rebook();
+        let holds = self.world.store().holds().map_err(|error| unread(&error))?;
+        let counted = self.count(after.iter().cloned().chain([service.clone()]).collect()).await;
+        let empty = |name: &ServiceName| {
+            let of = |(counted, input): &(ServiceName, Input)| match input {
+                Input::Census { seen, .. } if counted == name => {
+                    Some(seen.iter().all(|session| session.state == SessionState::Orphan))
+                }
+                _ => None,
+            };
+            counted.iter().find_map(of).unwrap_or(false)
+        };
+        let runs = |name: &ServiceName| {
+            let found = self.services.iter().find(|found| found.name == *name);
+            found.is_some_and(|found| matches!(found.up, Up::Running | Up::Changing))
+        };
+        let held = |name: &ServiceName| holds.iter().any(|hold| hold.service == *name);
+        let others: Vec<ServiceName> =
+            after.into_iter().filter(|name| runs(name) && !(held(name) && empty(name))).collect();
+        match (others.is_empty(), empty(&service)) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Why::SessionsLeft(self.tracked[index].drain.tally().left.max(1))),
+            (false, _) => Err(Why::StopsAlso { service, others }),
         }
     }
 
@@ -380,7 +413,8 @@ impl Watch<'_> {
             drain.watcher = None;
             drain.spec = None;
         }
-        if !matches!(outcome, Outcome::Failed(_)) {
+        // What is on disk may be another's.
+        if one.written {
             let _ = self.world.store().remember(&one.record);
         }
         let one = &self.tracked[index];

@@ -23,6 +23,8 @@ pub(crate) struct Tracked {
     pub(crate) along: Vec<String>,
     /// Services that systemd stops along with it, and that are drained beside it: its stop waits for theirs.
     pub(crate) after: Vec<ServiceName>,
+    /// Hold and record are on disk.
+    pub(crate) written: bool,
     pub(crate) refused: Refused,
     /// How often somebody else took the gate away while we watched.
     pub(crate) gates_lost: u32,

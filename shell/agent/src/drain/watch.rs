@@ -14,6 +14,7 @@ use ebb_wire::v1::Frame;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::admit::Along;
 use super::tracked::Tracked;
 use crate::observe::{self, Book};
 use crate::sources::{Readable, gate_altered, listening, readable};
@@ -37,7 +38,7 @@ pub(crate) enum Outside {
     /// Something that was started for a service has ended.
     Done(usize, Input),
     /// It was asked for again, with this hold and in this way.
-    Again(Box<(Hold, DrainSpec)>),
+    Again(Box<(Hold, DrainSpec, Along)>),
     /// The gate was taken away by somebody, and put back by the keeper.
     GateLost,
 }
@@ -83,7 +84,8 @@ impl<'a> Watch<'a> {
             inbox,
             stops_waiting: BTreeSet::new(),
             census_wanted: false,
-            listeners: listening().unwrap_or_default(),
+            // Looked at anew at the first beat: a door may have opened since the services were looked at.
+            listeners: BTreeSet::new(),
             cookies: [cookies().1; 2],
             turned_away: turned_away(),
             said: Mono(0),
@@ -265,7 +267,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The same drain in another way: another deadline, stop or exceptions.
-    async fn again(&mut self, (hold, spec): (Hold, DrainSpec)) {
+    async fn again(&mut self, (hold, spec, along): (Hold, DrainSpec, Along)) {
         let service = hold.service.clone();
         let Some(index) = self.tracked.iter().position(|one| one.service.name == service && !one.drain.is_over())
         else {
@@ -278,16 +280,24 @@ impl<'a> Watch<'a> {
         if one.hold == hold && *one.drain.spec() == spec {
             return;
         }
+        (one.along, one.after) = (along.units, along.services);
         one.drain.respec(spec.clone(), self.world.now().mono);
         one.hold = hold;
         if let Some(drain) = &mut one.record.drain {
             (drain.deadline, drain.spec) = (one.drain.deadline_at(), Some(spec));
         }
         let placed = self.world.lock().and_then(|_lock| {
+            // What was released meanwhile is not held again.
+            if let Some(why) = self.released(index) {
+                return Err(why);
+            }
             let one = &self.tracked[index];
             self.world.store().place(&one.hold, &one.record).map_err(|error| unread(&error))?;
             converge::converge(self.world, &self.services)
         });
+        if let Err(why @ Why::Released { .. }) = placed {
+            return self.step(index, Input::Released(why)).await;
+        }
         if let Err(why) = placed {
             let text = format!("asked for anew, but that could not be written: {why}");
             self.say(crate::say::note(Some(service.as_str()), true, text)).await;
@@ -344,8 +354,10 @@ impl<'a> Watch<'a> {
         if let Ok(listeners) = listening()
             && listeners != self.listeners
         {
-            self.listeners = listeners;
-            self.look_for_doors().await;
+            // If they could not be looked at, they are looked at again.
+            if self.look_for_doors().await {
+                self.listeners = listeners;
+            }
         }
         if let Ok(seen) = converge::seen(self.world) {
             let whole = self.tracked.iter().filter(|one| !one.drain.is_over()).all(|one| seen.holds(&one.record.doors));
@@ -392,8 +404,8 @@ impl<'a> Watch<'a> {
     }
 
     /// A service opened another door, or was restarted: every door that is there now is held too.
-    async fn look_for_doors(&mut self) {
-        let Ok(services) = look::services(self.world).await else { return };
+    async fn look_for_doors(&mut self) -> bool {
+        let Ok(services) = look::services(self.world).await else { return false };
         self.services = services;
         for index in 0..self.tracked.len() {
             let one = &mut self.tracked[index];
@@ -423,6 +435,7 @@ impl<'a> Watch<'a> {
             self.census_wanted = true;
         }
         self.rebook();
+        true
     }
 
     async fn gate_altered(&mut self, by: Option<String>) {

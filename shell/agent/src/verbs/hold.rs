@@ -11,7 +11,7 @@ use ebb_model::{
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
 use super::services::Known;
-use super::status::watcher;
+use super::status::watched;
 use crate::handle::refuse_all;
 use crate::world::{World, unread};
 use crate::{converge, lockout, look, say};
@@ -301,9 +301,9 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
 }
 
 /// A drain that stops its service must have its gate: who came in now would be dropped.
-pub(crate) fn not_being_stopped(known: &Known, service: &Service) -> Result<(), Why> {
+pub(crate) fn not_being_stopped(world: &World, known: &Known, service: &Service) -> Result<(), Why> {
     let record = known.record_of(&service.name).filter(|record| !record.stopped.is_empty());
-    match record.and_then(watcher) {
+    match record.and_then(|record| watched(world, record)) {
         Some(pid) => Err(Why::BeingStopped { service: service.name.clone(), pid }),
         None => Ok(()),
     }
@@ -321,7 +321,7 @@ pub(crate) fn release_one(
     let Some(hold) = known.holds_of(&service.name).find(|hold| hold.requester == *requester).cloned() else {
         return Err(Why::NotHeld { service: service.name.clone(), requester: requester.clone() });
     };
-    not_being_stopped(&known, service)?;
+    not_being_stopped(world, &known, service)?;
     world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
     world.runs.released(&service.name, requester);
     converge::converge(world, services)?;

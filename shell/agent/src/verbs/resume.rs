@@ -128,7 +128,7 @@ impl Resume<'_> {
         if !mine {
             return self.not_mine(known, others.first().copied()).await;
         }
-        not_being_stopped(known, self.service)?;
+        not_being_stopped(self.world, known, self.service)?;
         let mut report = ResumeReport {
             service: name.to_string(),
             was_held: true,
@@ -148,6 +148,13 @@ impl Resume<'_> {
                 let _ = lockout::converge(self.world, None).await;
             }
             (report.started, report.verified) = done?;
+        }
+        // Starting and verifying took a while: a hold that was given another end meanwhile is another wish.
+        let end = |known: &Known| {
+            known.holds_of(name).find(|hold| hold.requester == *self.requester).map(|hold| hold.until.clone())
+        };
+        if end(&Known::read(self.world)?) != end(known) {
+            return Err(Why::HeldAnew { service: name.clone() });
         }
         let (frames, released) = release_one(self.world, self.service, self.services, self.requester)?;
         for frame in frames {

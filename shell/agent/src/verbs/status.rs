@@ -54,6 +54,12 @@ pub(crate) fn watcher(record: &Record) -> Option<u32> {
     look::is_alive(watcher.pid, watcher.started_ticks).then_some(watcher.pid)
 }
 
+/// The same, unless that is an agent in whose hands the drain is no more.
+pub(crate) fn watched(world: &World, record: &Record) -> Option<u32> {
+    let over = |pid: &u32| world.resident && *pid == world.me.pid && world.runs.of(&record.service).is_none();
+    watcher(record).filter(|pid| !over(pid))
+}
+
 fn gate(seen: Option<&converge::Seen>, service: &Service, held: bool) -> Gate {
     match (seen, held) {
         (None, _) => Gate::Unknown,
