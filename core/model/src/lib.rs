@@ -11,6 +11,7 @@ mod name;
 mod record;
 mod service;
 mod session;
+mod settings;
 mod text;
 mod time;
 mod why;
@@ -23,6 +24,10 @@ pub use name::{NameError, Requester, ServiceName};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
 pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};
 pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
+pub use settings::{
+    AtShutdown, Backup, Check, GuardSettings, HoldSettings, MailTls, MaintenanceSettings, NotifySettings, NotifyWay,
+    Occasion, ProtectSettings, Settings, WebhookFormat,
+};
 pub use text::{bytes, duration, printable};
 pub use time::{Mono, Now, Span, Wall};
 pub use why::{Stay, Why, passed_over};
