@@ -1,6 +1,6 @@
 //! When a hold comes to its end.
 
-use ebb_model::{Hold, Now, Span};
+use ebb_model::{End, Hold, Now, Span, Wall};
 
 /// How far a hold is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,18 @@ const BEFORE: Span = Span::seconds(600);
 /// forward ends no hold. After a reboot there is the wall clock only.
 #[must_use]
 pub fn due(hold: &Hold, now: Now, boot_id: &str) -> Due {
-    let Some(end) = &hold.until else { return Due::Not };
+    hold.until.as_ref().map_or(Due::Not, |end| due_at(end, hold.since, now, boot_id))
+}
+
+/// The same of an end of anything that stands since then.
+#[must_use]
+pub fn due_at(end: &End, since: Wall, now: Now, boot_id: &str) -> Due {
     let left = if end.boot_id == boot_id {
         end.wall.since(now.wall).max(end.mono.since(now.mono))
     } else {
         end.wall.since(now.wall)
     };
-    let tenth = Span(end.wall.since(hold.since).0 / 10);
+    let tenth = Span(end.wall.since(since).0 / 10);
     match left {
         Span::ZERO => Due::Over,
         left if left <= BEFORE.min(tenth) => Due::Soon,

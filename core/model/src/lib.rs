@@ -9,6 +9,7 @@ mod event;
 mod hold;
 mod name;
 mod record;
+mod run;
 mod service;
 mod session;
 mod settings;
@@ -22,6 +23,7 @@ pub use event::{Event, EventKind, Field};
 pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resume_server};
 pub use name::{NameError, Requester, ServiceName};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
+pub use run::{Entry, Line, MaintenancePlan, Run, Step, Work};
 pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};
 pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
 pub use settings::{

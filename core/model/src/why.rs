@@ -209,6 +209,20 @@ pub enum Why {
         /// The others.
         others: Vec<ServiceName>,
     },
+    /// A maintenance cannot go on.
+    Halted {
+        /// What is in the way.
+        what: String,
+        /// What helps.
+        help: String,
+    },
+    /// Another maintenance is under way.
+    Maintained {
+        /// Its number.
+        run: u64,
+        /// Whose it is.
+        requester: Requester,
+    },
     /// Its hold was placed anew while it was being brought back.
     HeldAnew {
         /// The service.
@@ -287,6 +301,8 @@ impl fmt::Display for Why {
                 write!(f, "{unit} is {state}, so it listens nowhere")
             }
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
+            Self::Halted { what, .. } => f.write_str(&printable(what)),
+            Self::Maintained { run, requester } => write!(f, "maintenance {run} of `{requester}` is not over"),
             Self::HeldAnew { service } => write!(f, "the hold of {service} was placed anew meanwhile: it stays shut"),
             Self::NotDrained { service } => write!(f, "the drain of {service} has ended, and it is not drained"),
             Self::StopsAlso { service, others } => {
@@ -352,6 +368,11 @@ impl Why {
             Self::Watched { service, .. } => {
                 Some(format!("`ebb status {service}` shows it; end that command (Ctrl-C) to take it over"))
             }
+            Self::Halted { help, .. } if !help.is_empty() => Some(help.clone()),
+            Self::Maintained { requester, .. } => Some(format!(
+                "`ebb maintenance status` shows it; `{}` ends it",
+                crate::resume_server(requester.as_str())
+            )),
             Self::HeldAnew { service } => Some(format!("`ebb resume {service}` again, if it is meant all the same")),
             Self::NotDrained { service } => Some(format!("`ebb status {service}` shows it as it is")),
             Self::StopsAlso { service, others } => {

@@ -34,6 +34,22 @@ impl Hub {
 pub struct Seat(Option<broadcast::Receiver<Frame>>);
 
 impl Seat {
+    /// Passes on all that is said to `viewer`, up to the word on a maintenance that rests, or until the viewer leaves.
+    /// False if nothing more comes, and that word has not come.
+    pub async fn show_run(mut self, viewer: &Reply) -> bool {
+        loop {
+            let frame = tokio::select! {
+                frame = next(self.0.as_mut(), viewer) => frame,
+                () = viewer.gone() => return true,
+            };
+            let Some(frame) = frame else { return false };
+            let last = matches!(frame, Frame::Maintenance(_));
+            if !viewer.send(frame).await || last {
+                return true;
+            }
+        }
+    }
+
     /// Passes on to `viewer` what is said of `services` and of none, until each of them is drained, nothing more comes,
     /// or the viewer leaves.
     pub async fn show(mut self, mut services: BTreeSet<String>, viewer: &Reply) {

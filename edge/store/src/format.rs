@@ -104,7 +104,7 @@ struct LearnV1 {
     doors: Vec<DoorV1>,
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
     // Plain structs with string keys: serialising them cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -267,15 +267,27 @@ pub(crate) fn record_to(record: &Record) -> String {
     })
 }
 
-fn spec_to(spec: &DrainSpec) -> SpecV1 {
-    let then = match spec.then {
+pub(crate) const fn then_to(then: Then) -> &'static str {
+    match then {
         Then::Ask => "ask",
         Then::End => "end",
         Then::Cut => "cut",
-    };
+    }
+}
+
+pub(crate) fn then_from(then: &str) -> Result<Then, String> {
+    match then {
+        "ask" => Ok(Then::Ask),
+        "end" => Ok(Then::End),
+        "cut" => Ok(Then::Cut),
+        other => Err(format!("unknown end of a deadline `{other}`")),
+    }
+}
+
+fn spec_to(spec: &DrainSpec) -> SpecV1 {
     SpecV1 {
         deadline_ms: spec.deadline.map(|span| span.0),
-        then: then.to_owned(),
+        then: then_to(spec.then).to_owned(),
         stop: spec.stop,
         settle_ms: spec.settle.0,
         grace_ms: spec.grace.0,
@@ -284,15 +296,9 @@ fn spec_to(spec: &DrainSpec) -> SpecV1 {
 }
 
 fn spec_from(spec: &SpecV1) -> Result<DrainSpec, String> {
-    let then = match spec.then.as_str() {
-        "ask" => Then::Ask,
-        "end" => Then::End,
-        "cut" => Then::Cut,
-        other => return Err(format!("unknown end of a deadline `{other}`")),
-    };
     Ok(DrainSpec {
         deadline: spec.deadline_ms.map(Span),
-        then,
+        then: then_from(&spec.then)?,
         stop: spec.stop,
         settle: Span(spec.settle_ms),
         grace: Span(spec.grace_ms),

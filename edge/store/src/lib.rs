@@ -5,6 +5,7 @@
 
 mod copy;
 mod format;
+mod runs;
 mod server;
 
 pub use copy::copy;
@@ -539,6 +540,11 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS server_holds (requester TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS covered (
   requester TEXT NOT NULL, service TEXT NOT NULL, PRIMARY KEY (requester, service)
+) STRICT;
+CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS journal (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, at_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
+  entry TEXT NOT NULL, step TEXT, word TEXT, text TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";

@@ -289,3 +289,53 @@ fn a_store_of_the_first_schema_is_read_as_it_is_and_upgraded_by_who_writes() {
     store.place_server(&server_hold("maintenance", &["nginx"]), &[record()]).unwrap();
     assert_eq!(store.holds().unwrap().len(), 2);
 }
+
+#[test]
+fn runs_and_their_journals_are_read_back_whole() {
+    use ebb_model::{Entry, Line, MaintenancePlan, Step, Work};
+    let dir = Dir::new("runs");
+    let mut store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.run(None).unwrap(), None);
+    let plan = MaintenancePlan {
+        requester: Requester::new("maintenance").unwrap(),
+        reason: "kernel".into(),
+        by: Who { uid: 1000, name: "ana".into() },
+        layers: vec![vec![name("nginx"), name("chat")], vec![name("db")]],
+        not: vec![name("mail")],
+        meant_for: Some(Span(7_200_000)),
+        reopen: true,
+        except: ["10.0.0.0/8".parse().unwrap()].into(),
+        deadline: Some(Span(60_000)),
+        then: Then::End,
+        work: Work::Command(vec!["apt-get".into(), "upgrade".into()]),
+        drill: true,
+        watch: Span(300_000),
+        override_guards: Some("known".into()),
+    };
+    let line = |entry| Line { at: Wall(7), boot_id: "b".into(), entry, text: "by ana".into() };
+    let number = store.begin_run(&plan, &line(Entry::StartAsked)).unwrap();
+    let entries = [
+        Entry::Began(Step::Drain(1)),
+        Entry::Done(Step::Drain(1)),
+        Entry::Failed(Step::Work),
+        Entry::FinishAsked { accept_worse: Some("fine".into()) },
+        Entry::FinishAsked { accept_worse: None },
+        Entry::Over,
+    ];
+    for entry in entries.clone() {
+        store.add_line(number, &line(entry)).unwrap();
+    }
+    let read = Store::open_to_read(&dir.0).unwrap().run(None).unwrap().unwrap();
+    assert_eq!((read.number, &read.plan), (1, &plan));
+    let journal: Vec<_> = [Entry::StartAsked].into_iter().chain(entries).map(line).collect();
+    assert_eq!(read.journal, journal);
+    assert!(read.is_over());
+    for work in [Work::ByHand, Work::Reboot] {
+        let next = MaintenancePlan { work, ..plan.clone() };
+        let number = store.begin_run(&next, &line(Entry::StartAsked)).unwrap();
+        assert_eq!(store.run(Some(number)).unwrap().unwrap().plan, next);
+        assert_eq!(store.run(None).unwrap().unwrap().number, number);
+    }
+    assert_eq!(store.run(Some(1)).unwrap().unwrap().plan, plan);
+    assert_eq!(store.run(Some(9)).unwrap(), None);
+}

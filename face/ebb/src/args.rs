@@ -13,6 +13,7 @@ use crate::commands::end::EndArgs;
 use crate::commands::events::EventsArgs;
 use crate::commands::gate::GateArgs;
 use crate::commands::hold::HoldArgs;
+use crate::commands::maintenance::MaintenanceArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::release::ReleaseArgs;
 use crate::commands::resume::ResumeArgs;
@@ -127,6 +128,9 @@ pub enum Verb {
     /// Find what is not as it should be, and what mends it
     #[command(after_long_help = commands::doctor::EXAMPLES)]
     Doctor,
+    /// Take the whole server out of service: drain, stop, work or reboot, verify, and back
+    #[command(after_long_help = commands::maintenance::EXAMPLES)]
+    Maintenance(MaintenanceArgs),
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -135,7 +139,7 @@ pub enum Verb {
 /// Commands by task, as `ebb --help` lists them.
 const TASKS: [(&str, &[&str]); 6] = [
     ("Look", &["services", "sessions", "status", "doctor", "events"]),
-    ("Take out of service", &["drain", "watch", "end"]),
+    ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
     ("Stay", &["agent", "gate"]),

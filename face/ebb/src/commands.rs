@@ -10,6 +10,7 @@ pub mod events;
 pub mod gate;
 pub mod hold;
 pub mod holds;
+pub mod maintenance;
 pub mod man;
 pub mod question;
 pub mod release;
@@ -56,6 +57,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Events(args) => events::run(args, client, screen).await,
         Verb::Doctor => doctor::run(client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
+        Verb::Maintenance(args) => maintenance::run(args, client, screen).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ebb_wire::v1::{DrainReport, Frame, Outcome, RefusalKind};
+use ebb_wire::v1::{DrainReport, Frame, Outcome, RefusalKind, StepState};
 
 /// How a command ended, for the caller's `$?`. Codes are stable: never renumbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,7 @@ impl Exit {
             Frame::Ended(report) if report.failed > 0 => Self::Failed,
             Frame::Refused(refusal) => refusal.kind.into(),
             Frame::Finding(_) => Self::Failed,
+            Frame::Step(step) if step.state == StepState::Failed => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -134,6 +135,8 @@ impl Exit {
             | Frame::Listed(_)
             | Frame::Held(_)
             | Frame::Released(_)
+            | Frame::Step(_)
+            | Frame::Maintenance(_)
             | Frame::Done => Self::Done,
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Hold, HoldReport, Listed, Note, Outcome,
-    Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status,
+    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Hold, HoldReport, Listed, Maintenance,
+    MaintenanceState, Note, Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session,
+    Status, Step, StepState,
 };
 use jiff::tz::TimeZone;
 
@@ -220,6 +221,35 @@ pub fn status() -> Status {
     }
 }
 
+pub fn step() -> Step {
+    Step {
+        number: 3,
+        of: 9,
+        name: "drain 1".to_owned(),
+        services: vec!["nginx".to_owned()],
+        state: StepState::Done,
+        text: "drained and stopped: nginx".to_owned(),
+        took_seconds: Some(75.0),
+    }
+}
+
+pub fn maintenance() -> Maintenance {
+    Maintenance {
+        run: 4,
+        state: MaintenanceState::InWork,
+        requester: "maintenance".to_owned(),
+        by: "ana".to_owned(),
+        reason: "new disks".to_owned(),
+        drill: false,
+        work: "by hand".to_owned(),
+        began: "2026-11-21T07:00:00Z".parse().unwrap(),
+        until: None,
+        took_seconds: 90.0,
+        steps: vec![step()],
+        next: vec!["ebb maintenance finish".to_owned()],
+    }
+}
+
 /// One of each.
 pub fn frames() -> Vec<Frame> {
     vec![
@@ -231,6 +261,8 @@ pub fn frames() -> Vec<Frame> {
         Frame::Plan(plan()),
         Frame::Note(note()),
         Frame::Finding(finding()),
+        Frame::Step(step()),
+        Frame::Maintenance(maintenance()),
         Frame::Drained(report()),
         Frame::Resumed(resumed()),
         Frame::Status(status()),

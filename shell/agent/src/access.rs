@@ -2,7 +2,7 @@
 
 use ebb_link::Peer;
 use ebb_model::Why;
-use ebb_wire::v1::Request;
+use ebb_wire::v1::{MaintenanceRequest, Request};
 
 use crate::world::World;
 
@@ -23,6 +23,11 @@ const fn acts(request: &Request) -> bool {
         Request::Resume(request) => !request.dry_run,
         Request::Hold(request) => !request.dry_run,
         Request::Release(request) => !request.dry_run,
+        Request::Maintenance(request) => match request {
+            MaintenanceRequest::Start(request) => !request.dry_run,
+            MaintenanceRequest::Finish(request) => !request.dry_run,
+            MaintenanceRequest::Status | MaintenanceRequest::Watch => false,
+        },
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds

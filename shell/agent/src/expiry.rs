@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ebb_decide::expiry::{Due, due};
+use ebb_decide::expiry::{Due, due, due_at};
 use ebb_link::Hub;
-use ebb_model::{End, Event, EventKind, Hold, Requester, ServiceName, duration};
+use ebb_model::{End, Event, EventKind, Hold, Requester, ServerHold, ServiceName, duration};
 use ebb_wire::v1::{ResumeRequest, Which};
 
+use crate::maintenance;
 use crate::verbs;
 use crate::verbs::services::Known;
 use crate::world::World;
@@ -17,7 +18,7 @@ const UP_WITHIN_SECONDS: u64 = 90;
 
 /// What has been said of which hold already. A hold that is given another end is another one.
 #[derive(Default)]
-pub(crate) struct Told(BTreeSet<(ServiceName, Requester, i64, bool)>);
+pub(crate) struct Told(BTreeSet<(Option<ServiceName>, Requester, i64, bool)>);
 
 impl Told {
     /// Looks at all holds once. What takes time goes on beside it.
@@ -34,8 +35,59 @@ impl Told {
     }
 
     fn is_new(&mut self, hold: &Hold, end: &End, over: bool) -> bool {
-        self.0.insert((hold.service.clone(), hold.requester.clone(), end.wall.0, over))
+        self.0.insert((Some(hold.service.clone()), hold.requester.clone(), end.wall.0, over))
     }
+
+    /// The same for the holds on the server.
+    pub(crate) fn look_at_server(&mut self, world: &Arc<World>) {
+        let servers = world.store().server_holds().unwrap_or_default();
+        for server in servers {
+            let Some(end) = server.until.clone() else { continue };
+            let due = due_at(&end, server.since, world.now(), &world.boot_id);
+            let key = |over| (None, server.requester.clone(), end.wall.0, over);
+            match due {
+                Due::Not => {}
+                Due::Soon if self.0.insert(key(false)) => {
+                    let left = duration(end.wall.since(world.now().wall));
+                    let then = if end.reopen { "it is brought back then" } else { "it stays as it is" };
+                    let text = format!("the hold of `{}` on the server ends in {left}: {then}", server.requester);
+                    tell_server(world, EventKind::HoldEndsSoon, &server, text);
+                }
+                Due::Over if self.0.insert(key(true)) => over_server(world, server, end.reopen),
+                Due::Soon | Due::Over => {}
+            }
+        }
+    }
+}
+
+fn tell_server(world: &World, kind: EventKind, server: &ServerHold, text: String) {
+    let event = Event::of_server(world.now().wall, kind, text).with("requester", &server.requester);
+    world.record(&event, None);
+}
+
+fn over_server(world: &Arc<World>, server: ServerHold, reopen: bool) {
+    let overdue = |world: &World, server: &ServerHold, how: &str| {
+        let text = format!("the hold of `{}` on the server has come to its end: {how}", server.requester);
+        tell_server(world, EventKind::HoldOverdue, server, text);
+    };
+    if !reopen {
+        return overdue(world, &server, "it stays as it is");
+    }
+    let world = Arc::clone(world);
+    tokio::spawn(async move {
+        // Nobody watches; what happens is in the history.
+        let (_hub, reply) = Hub::new();
+        let done = maintenance::at_end(&world, &server, &reply).await;
+        let stands =
+            world.store().server_holds().is_ok_and(|all| all.iter().any(|one| one.requester == server.requester));
+        match done {
+            Err(why) => overdue(&world, &server, &format!("it could not be brought back: {why}")),
+            Ok(()) if stands => {
+                overdue(&world, &server, "it could not be brought back; `ebb maintenance status` says why");
+            }
+            Ok(()) => {}
+        }
+    });
 }
 
 fn tell(world: &World, kind: EventKind, hold: &Hold, text: String) {

@@ -7,7 +7,7 @@ use ebb_model::{Who, Why};
 use ebb_wire::v1::{Frame, Request};
 use tokio::task::JoinSet;
 
-use crate::{access, drain, say, verbs, world::World};
+use crate::{access, drain, maintenance, say, verbs, world::World};
 
 /// Answers calls until every client is gone and every answer is given.
 pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
@@ -50,6 +50,7 @@ async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) 
         Request::Release(request) => verbs::hold::release(world, request, reply).await,
         Request::Holds => verbs::hold::list(world, reply).await,
         Request::Status { services } => verbs::status::answer(world, services, reply).await,
+        Request::Maintenance(request) => maintenance::answer(world, request, by, reply).await,
         Request::Doctor => verbs::doctor::answer(world, reply).await,
         Request::Events(request) => verbs::events::answer(world, request, reply).await,
     }

@@ -14,7 +14,7 @@ use crate::expiry::Told;
 use crate::sources::{gate_altered, listening, readable};
 use crate::verbs::services::Known;
 use crate::world::{TABLE, World};
-use crate::{converge, drain, lockout, look, verbs};
+use crate::{converge, drain, lockout, look, maintenance, verbs};
 
 /// Between two looks at gate and listeners; a change of the gate by others is heard of at once.
 const BEAT: Duration = Duration::from_secs(1);
@@ -73,6 +73,9 @@ impl Keeper {
         if let Err(why) = lockout::converge(&self.world, None).await {
             self.complain(&format!("held units cannot be kept from starting: {why}"));
         }
+        if let Err(why) = maintenance::adopt(&self.world) {
+            self.complain(&format!("a maintenance cannot be gone on with: {why}"));
+        }
         if let Err(why) = drain::adopt(&self.world).await {
             self.complain(&format!("drains under way cannot be gone on with: {why}"));
         }
@@ -91,6 +94,7 @@ impl Keeper {
             }
         };
         self.told.look(&self.world, &known);
+        self.told.look_at_server(&self.world);
         if known.holds.is_empty() {
             // What another's holds may have shut here is theirs.
             return self.world.forget_gate();

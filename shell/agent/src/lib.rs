@@ -16,6 +16,7 @@ mod keeper;
 mod knock;
 mod lockout;
 mod look;
+mod maintenance;
 mod observe;
 mod resident;
 mod say;

@@ -17,7 +17,8 @@ pub(crate) async fn converge(world: &World, but: Option<&ServiceName>) -> Result
         return Ok(());
     }
     let known = Known::read(world)?;
-    let starting = world.starting();
+    let mut starting = world.starting();
+    starting.extend(crate::maintenance::coming_back(world));
     let wanted = wanted(&known, |service| Some(service) == but || starting.contains(service));
     let lockout = Lockout::new(LockoutDirs::system(world.place.state_dir.join("held")), "ebb");
     let failed = |error: ebb_systemd::Error| Why::Unwritten { what: "a lockout".into(), cause: chain(&error) };

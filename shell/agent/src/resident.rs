@@ -113,6 +113,9 @@ impl Resident {
         let intake = intake.naming(crate::world::user_name);
         // Nobody listens to this where it was started by hand.
         let _ = self.notify.ready(&format!("serves at {}", self.door.path().display()));
+        if let Err(why) = crate::maintenance::adopt(&self.world) {
+            self.world.complain(&format!("a maintenance cannot be gone on with: {why}"));
+        }
         let keeper = Keeper::new(&self.world, &self.notify);
         tokio::select! {
             () = self.door.serve(intake) => {}

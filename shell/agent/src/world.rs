@@ -14,6 +14,7 @@ use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
 
 use crate::drain::runs::Runs;
+use crate::maintenance::Driven;
 use crate::{Place, StartError, config};
 
 /// Name of our table in the kernel.
@@ -39,6 +40,8 @@ pub(crate) struct World {
     pub(crate) operators: Vec<String>,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
+    /// The maintenance that it drives.
+    pub(crate) maintenance: Driven,
     /// Services that are being started again: nothing keeps them down meanwhile.
     starting: Mutex<BTreeSet<ServiceName>>,
     store: Mutex<Store>,
@@ -72,6 +75,7 @@ impl World {
             resident,
             operators: config.operators,
             runs: Runs::default(),
+            maintenance: Driven::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),
             gate: Mutex::new(None),

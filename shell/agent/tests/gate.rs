@@ -135,7 +135,8 @@ impl Agent {
 
     fn resume(&self, service: &Service) {
         let (which, requester) = (which(service), wish().requester);
-        let request = ResumeRequest { which, requester, up_within_seconds: 10, as_is: false, dry_run: false };
+        let request =
+            ResumeRequest { which, requester, up_within_seconds: 10, as_is: false, all_holders: None, dry_run: false };
         let frames = self.ask(Request::Resume(request), |_| {});
         assert!(frames.iter().any(|frame| matches!(frame, Frame::Resumed(_))), "{frames:#?}");
     }

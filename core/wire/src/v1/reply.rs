@@ -38,6 +38,10 @@ pub enum Frame {
     Released(HoldReport),
     /// Something that is not as it should be.
     Finding(Finding),
+    /// A step of a maintenance: it is planned, has begun, is done, or failed.
+    Step(Step),
+    /// A maintenance as it is now. Of one that is watched the last word.
+    Maintenance(Maintenance),
     /// It could not be done, for one service or as a whole.
     Refused(Refusal),
     /// Nothing more comes.
@@ -63,7 +67,7 @@ impl Frame {
             Self::Finding(finding) => finding.service.as_deref(),
             Self::Ended(report) => Some(&report.service),
             Self::Listed(listed) => Some(&listed.service),
-            Self::Session(_) | Self::Done => None,
+            Self::Session(_) | Self::Step(_) | Self::Maintenance(_) | Self::Done => None,
         }
     }
 }
@@ -214,7 +218,7 @@ pub struct Hold {
     #[serde(default)]
     pub whole_server: bool,
     /// In a list of holds, of one on the server: the services that it holds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub covers: Vec<String>,
 }
 
@@ -501,4 +505,82 @@ pub struct Plan {
     pub sessions: Vec<Session>,
     /// How many are connected.
     pub total: u64,
+}
+
+/// How far a step of a maintenance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// It comes, as long as nothing goes wrong.
+    Planned,
+    /// It is under way.
+    Began,
+    /// It is done.
+    Done,
+    /// It cannot be done until somebody does something.
+    Failed,
+}
+
+/// A step of a maintenance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    /// Its place, from 1.
+    pub number: usize,
+    /// Of how many that are planned.
+    pub of: usize,
+    /// Which: `guards`, `hold`, `drain 1`, `work`, `take back`, `start 1`, `check`, `open`, `watch`.
+    pub name: String,
+    /// The services that it is about.
+    pub services: Vec<String>,
+    /// How far it is.
+    pub state: StepState,
+    /// What it does, what came of it, or why it failed.
+    pub text: String,
+    /// How long it took, in seconds, once it is done.
+    pub took_seconds: Option<f64>,
+}
+
+/// How far a maintenance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MaintenanceState {
+    /// Steps are being done.
+    UnderWay,
+    /// The server is out of service; somebody says when it is to come back.
+    InWork,
+    /// It waits for somebody to mend something.
+    Halted,
+    /// It is over.
+    Over,
+}
+
+/// A maintenance as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Maintenance {
+    /// Its number on this server.
+    pub run: u64,
+    /// How far it is.
+    pub state: MaintenanceState,
+    /// In whose name.
+    pub requester: String,
+    /// Login name of the one who asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// It stops nothing and does no work.
+    pub drill: bool,
+    /// What is done: `by hand`, a command, or `reboot`.
+    pub work: String,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub began: Timestamp,
+    /// Until when the server is meant to be held.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+    /// How long it has taken, or took, in seconds.
+    pub took_seconds: f64,
+    /// Its steps, as they are.
+    pub steps: Vec<Step>,
+    /// What to type next.
+    pub next: Vec<String>,
 }

@@ -37,6 +37,8 @@ pub enum Request {
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
     Watch(WatchRequest),
+    /// Take the whole server out of service, and bring it back.
+    Maintenance(MaintenanceRequest),
 }
 
 /// Which services a verb means.
@@ -252,4 +254,67 @@ pub struct WatchRequest {
     /// They were watched before, and their agent has ended: say what became of those that are over.
     #[serde(default)]
     pub rejoin: bool,
+}
+
+/// `ebb maintenance`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum MaintenanceRequest {
+    /// Begin one, or go on with the one that halted.
+    Start(MaintenanceStart),
+    /// How far it is.
+    Status,
+    /// Watch it until it rests.
+    Watch,
+    /// The work is done, or is not to be done: bring the server back.
+    Finish(MaintenanceFinish),
+}
+
+/// `ebb maintenance start`, `ebb drain --server`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceStart {
+    /// The hold on the server.
+    pub wish: Wish,
+    /// Services that stay open, beside those that the configuration leaves open.
+    #[serde(default)]
+    pub not: Vec<String>,
+    /// Stop waiting for the sessions of a service after this many seconds; the configuration's if none.
+    #[serde(default)]
+    pub deadline_seconds: Option<u64>,
+    /// What happens then; the configuration's if none.
+    #[serde(default)]
+    pub then: Option<Then>,
+    /// The work: program and arguments. By hand if empty.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The work is a reboot.
+    #[serde(default)]
+    pub reboot: bool,
+    /// Everything but stop and work, and then back.
+    #[serde(default)]
+    pub drill: bool,
+    /// How long the server is watched after it was opened, in seconds; the configuration's if none.
+    #[serde(default)]
+    pub watch_seconds: Option<u64>,
+    /// Go on in spite of guards that refuse, for this reason.
+    #[serde(default)]
+    pub override_guards: Option<String>,
+    /// Print what would happen, and change nothing. Wins over everything else.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `ebb maintenance finish`, `ebb resume --server`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceFinish {
+    /// In whose name.
+    pub requester: String,
+    /// Open although a check is worse than before, for this reason.
+    #[serde(default)]
+    pub accept_worse: Option<String>,
+    /// Print what would happen, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use ebb_link::Client;
 use ebb_model::Span;
-use ebb_wire::v1::{DrainRequest, Request, Then, Wish};
+use ebb_wire::v1::{DrainRequest, MaintenanceStart, Request, Then, Wish};
 
 use super::again;
 use super::ask::{Answer, Leave, ask};
@@ -30,6 +30,8 @@ EXAMPLES
       leave it running, and let 10.0.0.0/8 in to test it
   ebb drain --all --not ssh
       everything but ssh, side by side
+  ebb drain --server --not mail
+      the whole server but ssh, monitoring and mail, in order; `ebb resume --server` brings it back
 
 Ctrl-C stops only the watching: hold and gate stay, and `ebb drain` again goes on.";
 
@@ -46,7 +48,7 @@ pub struct DrainArgs {
     #[arg(long, value_enum, value_name = "WHAT", requires = "deadline")]
     then: Option<AtDeadline>,
     /// Leave the service running, drained and held
-    #[arg(long)]
+    #[arg(long, conflicts_with = "server")]
     no_stop: bool,
     /// The hold.
     #[command(flatten)]
@@ -67,7 +69,7 @@ pub struct DrainArgs {
 
 /// What happens at a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AtDeadline {
+pub enum AtDeadline {
     /// Stop waiting, say who is left; the gate stays shut
     Ask,
     /// End who is left: a goodbye, a grace, then a reset
@@ -101,6 +103,22 @@ impl DrainArgs {
         }
     }
 
+    /// The whole server: a maintenance in the operator's name, whose work is done by hand.
+    fn of_server(&self) -> MaintenanceStart {
+        MaintenanceStart {
+            wish: self.wish.wish(),
+            not: self.which.not.clone(),
+            deadline_seconds: self.deadline.map(whole_seconds),
+            then: self.then.map(Into::into),
+            command: Vec::new(),
+            reboot: false,
+            drill: false,
+            watch_seconds: None,
+            override_guards: None,
+            dry_run: self.dry_run,
+        }
+    }
+
     /// What Ctrl-C leaves behind, and how to go on. `resident`: the agent goes on;
     /// `stopping`: a stop has begun.
     fn left(&self, resident: bool, stopping: bool) -> String {
@@ -129,6 +147,9 @@ impl DrainArgs {
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    if args.which.server {
+        return super::maintenance::start(args.of_server(), client, screen).await;
+    }
     let mut wish = args.wish.wish();
     if !args.dry_run {
         reason(&mut wish, screen)?;

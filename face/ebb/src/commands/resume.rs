@@ -47,8 +47,11 @@ pub struct ResumeArgs {
     /// Take the doors that it has now for those that it should have
     #[arg(long)]
     as_is: bool,
+    /// With --server: open although a check is worse than before, for this reason, which is written down
+    #[arg(long, value_name = "REASON", requires = "server")]
+    accept_worse: Option<String>,
     /// Release the holds of all requesters, not only mine: needs a reason, which is written down
-    #[arg(long)]
+    #[arg(long, conflicts_with = "server")]
     all_holders: bool,
     /// With --all-holders: why
     #[arg(long, value_name = "TEXT", requires = "all_holders", default_value = "", hide_default_value = true)]
@@ -102,6 +105,10 @@ fn overriding(args: &ResumeArgs, screen: &mut Screen) -> Result<Option<String>, 
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: &ResumeArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    if args.which.server {
+        let requester = args.as_whom.requester.clone();
+        return super::maintenance::finish(requester, args.accept_worse.clone(), args.dry_run, client, screen).await;
+    }
     let all_holders = match args.all_holders {
         true => match overriding(args, screen)? {
             Some(reason) => Some(reason),

@@ -48,6 +48,12 @@ pub fn report(report: &DrainReport, view: &View) -> String {
     out
 }
 
+/// A drain's report in a line.
+#[must_use]
+pub fn in_short(report: &DrainReport) -> String {
+    format!("{}: {}", paint(STRONG, &printable(&report.service)), headline(report))
+}
+
 fn headline(report: &DrainReport) -> String {
     let took = duration(report.took_seconds);
     let left = many(report.left, "session");

@@ -126,6 +126,11 @@ async fn admit_all(
     tracked
 }
 
+/// Services with doors that systemd would stop along with this one: they use it.
+pub(crate) async fn stopped_along(world: &World, service: &Service, services: &[Service]) -> Vec<ServiceName> {
+    admit::stopped_along(world, service, services).await.services
+}
+
 /// Begins a drain that goes on without viewers.
 pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tracked>) -> Hub {
     let (hub, reply) = Hub::new();

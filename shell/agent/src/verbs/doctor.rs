@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ebb_decide::maintenance::{Next, next};
 use ebb_link::Reply;
-use ebb_model::{ServiceName, Span, Why, duration};
+use ebb_model::{ServiceName, Span, Why, duration, resume_server};
 use ebb_wire::v1::{Finding, Frame};
 
 use super::services::Known;
@@ -20,6 +21,7 @@ pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why>
     let mut found = Vec::new();
     gates(world, &known, &mut found).await?;
     holds(world, &known, &mut found);
+    servers(world, &mut found);
     drains(world, &known, &mut found);
     for text in lockout::drift(world, &known) {
         found.push(finding(
@@ -78,7 +80,7 @@ async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result
 /// Holds that nobody may remember.
 fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
     let now = world.now().wall;
-    for hold in &known.holds {
+    for hold in known.holds.iter().filter(|hold| !hold.whole_server) {
         let mend =
             format!("ask {}; or, in their name: ebb resume {} --as {}", hold.by.name, hold.service, hold.requester);
         let by = format!("`{}` (by {})", hold.requester, hold.by.name);
@@ -97,6 +99,40 @@ fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
     for record in known.records.iter().filter(|record| known.holds_of(&record.service).next().is_none()) {
         let text = "something is remembered of it, and nobody holds it".to_owned();
         found.push(finding(Some(&record.service), text, format!("ebb resume {}", record.service)));
+    }
+}
+
+/// Holds on the whole server that somebody may have forgotten, and maintenance that waits for somebody.
+fn servers(world: &World, found: &mut Vec<Finding>) {
+    let now = world.now().wall;
+    for server in world.store().server_holds().unwrap_or_default() {
+        let by = format!("`{}` (by {})", server.requester, server.by.name);
+        let stands = duration(now.since(server.since));
+        let text = match server.until.as_ref().map(|end| end.wall) {
+            Some(until) if until < now => {
+                format!("the hold of {by} on the server was meant to end {} ago", duration(now.since(until)))
+            }
+            None if now.since(server.since) > FORGOTTEN => {
+                format!("the hold of {by} on the server has stood for {stands}")
+            }
+            _ => continue,
+        };
+        let mend = format!("ask {}; or, in their name: {}", server.by.name, resume_server(server.requester.as_str()));
+        found.push(finding(None, text, mend));
+    }
+    let run = crate::maintenance::current(world).ok().flatten();
+    let Some(run) = run else { return };
+    let (again, back) = ("ebb maintenance start", resume_server(run.plan.requester.as_str()));
+    match next(&run) {
+        Next::Halted(step, why) => {
+            let text = format!("maintenance {} waits for somebody: {step}: {why}", run.number);
+            found.push(finding(None, text, format!("mend it, then {again}, or {back}")));
+        }
+        Next::Do(_) | Next::End if !world.resident && !crate::maintenance::is_driven(world) => {
+            let text = format!("maintenance {} was interrupted, and nobody goes on with it", run.number);
+            found.push(finding(None, text, format!("{again}, or {back}")));
+        }
+        _ => {}
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ebb_link::Reply;
 use ebb_model::{
-    Cidr, Door, End, Event, EventKind, Hold, Learn, Level, Origin, Proto, Record, Requester, Service, Span, Up, Who,
-    Why, duration,
+    Cidr, Door, End, Event, EventKind, Hold, Learn, Level, MaintenancePlan, Origin, Proto, Record, Requester, Service,
+    Span, Up, Who, Why, duration,
 };
 use ebb_wire::v1::{Frame, HoldReport, HoldRequest, ReleaseRequest, Wish};
 
@@ -67,6 +67,18 @@ impl Checked {
 }
 
 impl Checked {
+    /// The wish of a maintenance.
+    pub(crate) fn of_plan(plan: &MaintenancePlan) -> Self {
+        Self {
+            requester: plan.requester.clone(),
+            reason: plan.reason.clone(),
+            for_span: plan.meant_for,
+            reopen: plan.reopen,
+            except: plan.except.clone(),
+            by: plan.by.clone(),
+        }
+    }
+
     /// The wish that a hold came from.
     pub(crate) fn again(hold: &Hold) -> Self {
         Self {

@@ -1,0 +1,249 @@
+//! `ebb maintenance`: the whole server out of service, and back. What comes next is decided from the plan and the journal
+//! alone, so that a crash or a reboot at any point goes on where it was.
+
+mod drive;
+mod plan;
+mod steps;
+mod tell;
+mod work;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ebb_decide::maintenance::{Next, next};
+use ebb_link::{Hub, Reply};
+use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Who, Why};
+use ebb_wire::v1::{Frame, MaintenanceFinish, MaintenanceRequest, MaintenanceStart};
+use tokio::sync::Notify;
+
+use crate::handle::refuse_all;
+use crate::verbs::hold::{Checked, usage};
+use crate::verbs::server;
+use crate::world::{World, unread};
+use crate::{converge, look, say};
+
+pub(crate) use drive::{adopt, is_driven};
+
+/// The maintenance that this agent drives, if any.
+#[derive(Default)]
+pub(crate) struct Driven {
+    live: Mutex<Option<Live>>,
+    /// Held while a request looks whether there is one and begins one.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// Where viewers join, and how the driver hears that the journal has a new word.
+#[derive(Clone)]
+pub(crate) struct Live {
+    hub: Hub,
+    word: Arc<Notify>,
+}
+
+impl Driven {
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> Option<Live> {
+        self.lock().clone()
+    }
+}
+
+pub(crate) async fn answer(
+    world: &Arc<World>,
+    request: MaintenanceRequest,
+    by: &Who,
+    reply: &Reply,
+) -> Result<(), Why> {
+    match request {
+        MaintenanceRequest::Start(request) => start(world, request, by, reply).await,
+        MaintenanceRequest::Finish(request) => finish(world, request, by, reply).await,
+        MaintenanceRequest::Status => status(world, reply).await,
+        MaintenanceRequest::Watch => watch(world, reply).await,
+    }
+}
+
+/// The newest run that is not over.
+pub(crate) fn current(world: &World) -> Result<Option<Run>, Why> {
+    let run = world.store().run(None).map_err(|error| unread(&error))?;
+    Ok(run.filter(|run| !run.is_over()))
+}
+
+pub(crate) fn line(world: &World, entry: Entry, text: impl Into<String>) -> Line {
+    Line { at: world.now().wall, boot_id: world.boot_id.clone(), entry, text: text.into() }
+}
+
+fn write(world: &World, run: u64, entry: Entry, text: impl Into<String>) -> Result<(), Why> {
+    let line = line(world, entry, text);
+    world.store().add_line(run, &line).map_err(|error| unread(&error))
+}
+
+async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &Reply) -> Result<(), Why> {
+    let wish = match Checked::new(world, &request.wish, by) {
+        Ok(wish) => wish,
+        Err(faults) => return usage(reply, &faults).await,
+    };
+    let asking = world.maintenance.asking.lock().await;
+    if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
+        return go_on(world, &run, &wish, by, reply).await;
+    }
+    let around = look::around(world).await?;
+    let (not, refused) = around.names(&request.not);
+    if refuse_all(reply, &refused).await {
+        return Ok(());
+    }
+    let plan = plan::make(world, &request, &wish, not, &around.services).await?;
+    if plan.layers.is_empty() {
+        return server::nothing(reply).await;
+    }
+    if request.dry_run {
+        return plan::tell(world, plan, &around.services, reply).await;
+    }
+    converge::check_support()?;
+    if !world.store().is_writable() {
+        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
+    }
+    if !world.resident {
+        let text = "no agent is resident: after a reboot, or when this command is left, nobody goes on with it; \
+                    the same command again does (`systemctl enable --now ebb-gate ebb-agent` makes an agent stay)";
+        reply.send(say::note(None, true, text)).await;
+    }
+    let first = line(world, Entry::StartAsked, &by.name);
+    let number = world.store().begin_run(&plan, &first).map_err(|error| unread(&error))?;
+    tell::began(world, number, &plan, reply).await;
+    drop(asking);
+    drive::drive_or_join(world, number, reply).await
+}
+
+/// One that is not over is gone on with by who began it, and watched by them.
+async fn go_on(world: &Arc<World>, run: &Run, wish: &Checked, by: &Who, reply: &Reply) -> Result<(), Why> {
+    let requester = run.plan.requester.clone();
+    if requester != wish.requester {
+        return Err(Why::Maintained { run: run.number, requester });
+    }
+    let text = format!("maintenance {} is not over: it is gone on with, as it was planned", run.number);
+    reply.send(say::note(None, false, text)).await;
+    if matches!(next(run), Next::Halted(..)) {
+        write(world, run.number, Entry::StartAsked, &by.name)?;
+    }
+    drive::drive_or_join(world, run.number, reply).await
+}
+
+async fn finish(world: &Arc<World>, request: MaintenanceFinish, by: &Who, reply: &Reply) -> Result<(), Why> {
+    let requester = match Requester::new(request.requester.clone()) {
+        Ok(requester) => requester,
+        Err(error) => return usage(reply, &[error.to_string()]).await,
+    };
+    if request.accept_worse.as_deref().is_some_and(|reason| reason.trim().is_empty()) {
+        return usage(reply, &["to open although a check is worse needs a reason".to_owned()]).await;
+    }
+    let asking = world.maintenance.asking.lock().await;
+    let run = match current(world)? {
+        Some(run) if run.plan.requester != requester => {
+            return Err(Why::Maintained { run: run.number, requester: run.plan.requester });
+        }
+        Some(run) => run,
+        None => match held_without_run(world, &requester)? {
+            Some(server) => run_of(world, &server, request.dry_run)?,
+            None => {
+                let text = format!(
+                    "no maintenance of `{requester}` is under way, and it does not hold the server: nothing to do"
+                );
+                reply.send(say::note(None, false, text)).await;
+                return Ok(());
+            }
+        },
+    };
+    if request.dry_run {
+        let services = look::services(world).await?;
+        return plan::tell_back(run, &services, reply).await;
+    }
+    work::must_not_run(world, &run).await?;
+    write(world, run.number, Entry::FinishAsked { accept_worse: request.accept_worse.clone() }, &by.name)?;
+    if let Some(live) = world.maintenance.live() {
+        live.word.notify_one();
+    }
+    drop(asking);
+    drive::drive_or_join(world, run.number, reply).await
+}
+
+fn held_without_run(world: &World, requester: &Requester) -> Result<Option<ServerHold>, Why> {
+    let servers = world.store().server_holds().map_err(|error| unread(&error))?;
+    Ok(servers.into_iter().find(|server| server.requester == *requester))
+}
+
+/// A hold on the server that was placed by itself is released in the same way: as the second half of a maintenance.
+fn run_of(world: &World, server: &ServerHold, dry_run: bool) -> Result<Run, Why> {
+    let plan = MaintenancePlan {
+        requester: server.requester.clone(),
+        reason: server.reason.clone(),
+        by: server.by.clone(),
+        layers: vec![server.covers.iter().cloned().collect()],
+        not: Vec::new(),
+        meant_for: None,
+        reopen: false,
+        except: server.except.clone(),
+        deadline: None,
+        then: ebb_model::Then::Ask,
+        work: ebb_model::Work::ByHand,
+        drill: false,
+        watch: ebb_model::Span::ZERO,
+        override_guards: None,
+    };
+    let lines = [ebb_model::Step::Guards, ebb_model::Step::Hold, ebb_model::Step::Drain(0)]
+        .map(|step| [Entry::Began(step), Entry::Done(step)])
+        .concat();
+    let first = line(world, Entry::StartAsked, &server.by.name);
+    let journal: Vec<Line> = lines.into_iter().map(|entry| line(world, entry, "held before")).collect();
+    if dry_run {
+        let journal = [first].into_iter().chain(journal).collect();
+        return Ok(Run { number: 0, plan, journal });
+    }
+    let mut store = world.store();
+    let number = store.begin_run(&plan, &first).map_err(|error| unread(&error))?;
+    for line in &journal {
+        store.add_line(number, line).map_err(|error| unread(&error))?;
+    }
+    store
+        .run(Some(number))
+        .map_err(|error| unread(&error))?
+        .ok_or_else(|| Why::Unread { what: "the run".to_owned(), cause: "it was written, and is not there".to_owned() })
+}
+
+async fn status(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
+    let run = world.store().run(None).map_err(|error| unread(&error))?;
+    match run {
+        Some(run) => drop(reply.send(Frame::Maintenance(tell::maintenance(world, &run))).await),
+        None => drop(reply.send(say::note(None, false, "no maintenance has been made on this server")).await),
+    }
+    Ok(())
+}
+
+async fn watch(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
+    match world.maintenance.live() {
+        Some(live) if live.hub.join().show_run(reply).await => Ok(()),
+        _ => status(world, reply).await,
+    }
+}
+
+/// The hold on the server that a run has.
+fn server_hold(world: &World, run: &Run) -> Result<Option<ServerHold>, Why> {
+    held_without_run(world, &run.plan.requester)
+}
+
+/// What its services are held for.
+const fn level(plan: &MaintenancePlan) -> Level {
+    if plan.drill { Level::Draining } else { Level::Stopped }
+}
+
+/// Services that are being brought back by a maintenance: nothing keeps them from starting.
+pub(crate) fn coming_back(world: &World) -> std::collections::BTreeSet<ebb_model::ServiceName> {
+    let run = current(world).ok().flatten().filter(ebb_decide::maintenance::is_coming_back);
+    let server = run.and_then(|run| server_hold(world, &run).ok().flatten());
+    server.map(|server| server.covers).unwrap_or_default()
+}
+
+/// A hold on the server has come to its end, and is to be released then.
+pub(crate) async fn at_end(world: &Arc<World>, server: &ServerHold, reply: &Reply) -> Result<(), Why> {
+    let request = MaintenanceFinish { requester: server.requester.to_string(), accept_worse: None, dry_run: false };
+    finish(world, request, &server.by, reply).await
+}

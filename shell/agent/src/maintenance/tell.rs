@@ -1,0 +1,178 @@
+//! A maintenance as it is said: steps, events, and the last word.
+
+use std::sync::Arc;
+
+use ebb_decide::maintenance::{Next, next, steps};
+use ebb_link::Reply;
+use ebb_model::{Entry, Event, EventKind, Line, MAINTENANCE, MaintenancePlan, Run, Step, Wall, Work, resume_server};
+use ebb_wire::v1::{self, Frame, MaintenanceState, StepState};
+
+use crate::say;
+use crate::world::World;
+
+/// The services that a step is about.
+pub(super) fn services_of(run: &Run, step: Step) -> Vec<String> {
+    let layers = &run.plan.layers;
+    let names = |layer: usize| layers.get(layer).into_iter().flatten().map(ToString::to_string).collect();
+    match step {
+        Step::Drain(layer) | Step::Start(layer) => names(layer),
+        Step::Hold | Step::Open => layers.iter().flatten().map(ToString::to_string).collect(),
+        Step::Guards | Step::Work | Step::TakeBack | Step::Check | Step::Watch => Vec::new(),
+    }
+}
+
+pub(super) async fn step(
+    run: &Run,
+    step: Step,
+    state: StepState,
+    text: String,
+    took_seconds: Option<f64>,
+    reply: &Reply,
+) {
+    let planned = planned(run);
+    let place = planned.iter().position(|one| *one == step).map_or(0, |place| place + 1);
+    let frame = v1::Step {
+        number: place,
+        of: planned.len(),
+        name: step.to_string(),
+        services: services_of(run, step),
+        state,
+        text,
+        took_seconds,
+    };
+    reply.send(Frame::Step(frame)).await;
+}
+
+/// The steps of the plan, with those that came because it was asked back in the middle.
+fn planned(run: &Run) -> Vec<Step> {
+    let mut all = steps(run);
+    for line in &run.journal {
+        if let Entry::Began(step) = line.entry
+            && !all.contains(&step)
+        {
+            let back = |step: &Step| matches!(step, Step::Start(_) | Step::Check | Step::Open);
+            let place = all.iter().position(back).unwrap_or(all.len());
+            all.insert(place, step);
+        }
+    }
+    all
+}
+
+async fn say_event(world: &World, event: Event, reply: &Reply) {
+    reply.send(Frame::Event(say::event(world.record(&event, None), &event))).await;
+}
+
+pub(super) async fn began(world: &Arc<World>, run: u64, plan: &MaintenancePlan, reply: &Reply) {
+    let what = if plan.drill { "a drill of the maintenance" } else { "the maintenance" };
+    let why = if plan.reason.is_empty() { String::new() } else { format!(": {}", plan.reason) };
+    let text = format!("{what} of this server began, as `{}` by {}{why}", plan.requester, plan.by.name);
+    let event = Event::of_server(world.now().wall, EventKind::MaintenanceBegan, text)
+        .with("run", run)
+        .with("requester", &plan.requester)
+        .with("by", &plan.by.name)
+        .with("reason", &plan.reason);
+    say_event(world, event, reply).await;
+}
+
+pub(super) async fn finished(world: &Arc<World>, run: u64, reply: &Reply) {
+    let text = format!("maintenance {run} is over: what it held is released");
+    let event = Event::of_server(world.now().wall, EventKind::MaintenanceFinished, text).with("run", run);
+    say_event(world, event, reply).await;
+}
+
+pub(super) async fn halted(world: &Arc<World>, run: &Run, step: Step, why: &str, reply: &Reply) {
+    let text = format!("maintenance {} waits for somebody: {step}: {why}", run.number);
+    let event = Event::of_server(world.now().wall, EventKind::MaintenanceHalted, text)
+        .with("run", run.number)
+        .with("step", step)
+        .with("why", why);
+    say_event(world, event, reply).await;
+}
+
+pub(super) async fn event(world: &Arc<World>, kind: EventKind, run: &Run, text: String, reply: &Reply) {
+    say_event(world, Event::of_server(world.now().wall, kind, text).with("run", run.number), reply).await;
+}
+
+/// The work in a few words.
+pub(super) fn work(work: &Work) -> String {
+    match work {
+        Work::ByHand => "by hand".to_owned(),
+        Work::Command(command) => command.join(" "),
+        Work::Reboot => "reboot".to_owned(),
+    }
+}
+
+/// A run as it is now.
+pub(super) fn maintenance(world: &World, run: &Run) -> v1::Maintenance {
+    let plan = &run.plan;
+    let first = run.journal.first().map_or(Wall(0), |line| line.at);
+    let over = run.journal.iter().find(|line| line.entry == Entry::Over).map(|line| line.at);
+    let state = match next(run) {
+        Next::Do(_) | Next::End => MaintenanceState::UnderWay,
+        Next::AwaitFinish => MaintenanceState::InWork,
+        Next::Halted(..) => MaintenanceState::Halted,
+        Next::Over => MaintenanceState::Over,
+    };
+    v1::Maintenance {
+        run: run.number,
+        state,
+        requester: plan.requester.to_string(),
+        by: plan.by.name.clone(),
+        reason: plan.reason.clone(),
+        drill: plan.drill,
+        work: work(&plan.work),
+        began: say::time(first),
+        until: plan.meant_for.map(|span| say::time(first + span)),
+        took_seconds: over.unwrap_or(world.now().wall).since(first).as_seconds(),
+        steps: journal_steps(world, run),
+        next: commands(run, state),
+    }
+}
+
+fn journal_steps(world: &World, run: &Run) -> Vec<v1::Step> {
+    let planned = planned(run);
+    // Once it is over, what was never begun was not part of it.
+    let over = run.is_over();
+    let lines = |step: Step| {
+        run.journal.iter().filter(
+            move |line| matches!(line.entry, Entry::Began(one) | Entry::Done(one) | Entry::Failed(one) if one == step),
+        )
+    };
+    let one = |(place, step): (usize, &Step)| {
+        let last: Option<&Line> = lines(*step).next_back();
+        let began = lines(*step).next().map(|line| line.at);
+        let (state, until) = match last.map(|line| (&line.entry, line.at)) {
+            Some((Entry::Done(_), at)) => (StepState::Done, Some(at)),
+            Some((Entry::Failed(_), at)) => (StepState::Failed, Some(at)),
+            Some(_) => (StepState::Began, Some(world.now().wall)),
+            None => (StepState::Planned, None),
+        };
+        (state != StepState::Planned || !over).then(|| v1::Step {
+            number: place + 1,
+            of: planned.len(),
+            name: step.to_string(),
+            services: services_of(run, *step),
+            state,
+            text: last.map(|line| line.text.clone()).unwrap_or_default(),
+            took_seconds: began.zip(until).map(|(began, until)| until.since(began).as_seconds()),
+        })
+    };
+    planned.iter().enumerate().filter_map(one).collect()
+}
+
+/// What to type next.
+fn commands(run: &Run, state: MaintenanceState) -> Vec<String> {
+    let requester = run.plan.requester.as_str();
+    let back = resume_server(requester);
+    let (again, watch) = match requester {
+        MAINTENANCE => ("ebb maintenance start".to_owned(), "ebb maintenance watch".to_owned()),
+        "operator" => ("ebb drain --server".to_owned(), "ebb maintenance watch".to_owned()),
+        other => (format!("ebb drain --server --as {other}"), "ebb maintenance watch".to_owned()),
+    };
+    match state {
+        MaintenanceState::Over => Vec::new(),
+        MaintenanceState::UnderWay => vec![watch, back],
+        MaintenanceState::InWork => vec![back],
+        MaintenanceState::Halted => vec![again, back],
+    }
+}

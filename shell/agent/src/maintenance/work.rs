@@ -1,0 +1,220 @@
+//! The work of a maintenance: a command that outlives the agent, and may reboot the server.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebb_decide::maintenance::{Next, next};
+use ebb_link::Reply;
+use ebb_model::{Entry, EventKind, Run, Step, Why, Work, printable};
+use tokio::process::Command;
+
+use super::tell;
+use crate::say;
+use crate::world::World;
+
+/// Between two looks whether it has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// A server that is to go down is gone by then, or somebody keeps it.
+const DOWN_WITHIN: Duration = Duration::from_secs(900);
+
+/// Runs a command, and leaves behind what became of it: `$0.began` before it, `$0.status` after it.
+const SCRIPT: &str =
+    r#"echo "$$" >"$0.began"; sync "$0.began"; "$@" >>"$0.log" 2>&1 </dev/null; echo "$?" >"$0.status""#;
+
+/// Where its traces are.
+struct Traces(PathBuf);
+
+impl Traces {
+    fn of(world: &World, run: &Run) -> Self {
+        Self(world.place.state_dir.join(format!("work-{}", run.number)))
+    }
+
+    fn path(&self, what: &str) -> PathBuf {
+        self.0.with_extension(what)
+    }
+
+    fn read(&self, what: &str) -> Option<i64> {
+        fs::read_to_string(self.path(what)).ok()?.trim().parse().ok()
+    }
+
+    /// It was begun, and its end is not there yet.
+    fn runs(&self, world: &World, run: &Run) -> bool {
+        self.read("began").is_some_and(is_there) && self.read("status").is_none() && began_here(world, run)
+    }
+}
+
+fn is_there(pid: i64) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok()
+}
+
+/// Whether its last beginning was in this boot.
+fn began_here(world: &World, run: &Run) -> bool {
+    first_began(run).is_some_and(|boot_id| boot_id == world.boot_id)
+}
+
+/// In which boot it was begun, since somebody asked for it last.
+fn first_began(run: &Run) -> Option<&str> {
+    let asked = run.journal.iter().rposition(|line| line.entry == Entry::StartAsked).unwrap_or(0);
+    let began = run.journal[asked..].iter().find(|line| line.entry == Entry::Began(Step::Work));
+    began.map(|line| line.boot_id.as_str())
+}
+
+/// The way back is not begun while the work is done.
+pub(super) async fn must_not_run(world: &World, run: &Run) -> Result<(), Why> {
+    let at_work = matches!(next(run), Next::Do(Step::Work)) && Traces::of(world, run).runs(world, run);
+    if !at_work {
+        return Ok(());
+    }
+    Err(Why::Halted {
+        what: format!("the work is under way: {}", tell::work(&run.plan.work)),
+        help: format!("wait for it, or end it: {}", ending(world, run)),
+    })
+}
+
+fn ending(world: &World, run: &Run) -> String {
+    match (&world.systemd, Traces::of(world, run).read("began")) {
+        (Some(_), _) => format!("`systemctl stop {}`", unit(run)),
+        (None, Some(pid)) => format!("`kill -- -{pid}`"),
+        (None, None) => "end it by hand".to_owned(),
+    }
+}
+
+fn unit(run: &Run) -> String {
+    format!("ebb-work-{}.service", run.number)
+}
+
+pub(super) async fn perform(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    if first_began(run).is_some_and(|boot_id| boot_id != world.boot_id) {
+        let text = "the server was rebooted".to_owned();
+        tell::event(world, EventKind::WorkEnded, run, format!("the work is done: {text}"), reply).await;
+        return Ok(text);
+    }
+    match &run.plan.work {
+        Work::ByHand => Ok("by hand".to_owned()),
+        Work::Command(command) => command_done(world, run, command, reply).await,
+        Work::Reboot => reboot(world, run, reply).await,
+    }
+}
+
+async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    tell::event(world, EventKind::WorkBegan, run, "the server is rebooted".to_owned(), reply).await;
+    let failed = |what: String| Why::Halted {
+        what,
+        help: "see why it does not go down, then `ebb maintenance start` again".to_owned(),
+    };
+    if world.systemd.is_none() {
+        return Err(failed("systemd does not run here: ebb cannot reboot this server".to_owned()));
+    }
+    // The agent is confined: what it asks systemd for is not.
+    let asked = Command::new("systemctl").arg("reboot").stdin(Stdio::null()).output().await;
+    match asked {
+        Err(error) => return Err(failed(format!("`systemctl reboot`: {error}"))),
+        Ok(output) if !output.status.success() => {
+            let said = printable(String::from_utf8_lossy(&output.stderr).trim());
+            return Err(failed(format!("`systemctl reboot` was refused: {said}")));
+        }
+        Ok(_) => {}
+    }
+    // We are ended on the way; the next agent finds another boot.
+    tokio::time::sleep(DOWN_WITHIN).await;
+    Err(failed(format!("the server has not gone down for {} s", DOWN_WITHIN.as_secs())))
+}
+
+async fn command_done(world: &Arc<World>, run: &Run, command: &[String], reply: &Reply) -> Result<String, Why> {
+    let traces = Traces::of(world, run);
+    if traces.read("status").is_some_and(|status| status != 0) && traces.read("told").is_some() {
+        // It failed, and somebody asks for it again.
+        for what in ["began", "status", "told"] {
+            let _ = fs::remove_file(traces.path(what));
+        }
+    }
+    if traces.read("began").is_none() {
+        tell::event(world, EventKind::WorkBegan, run, format!("the work began: {}", command.join(" ")), reply).await;
+        spawn(world, run, &traces, command).await?;
+    }
+    let mut shown = 0;
+    let status = loop {
+        shown = show(&traces, shown, reply).await;
+        if let Some(status) = traces.read("status") {
+            show(&traces, shown, reply).await;
+            break status;
+        }
+        if traces.read("began").is_some_and(|pid| !is_there(pid)) && traces.read("status").is_none() {
+            return Err(failed(run, "it was killed, and whether it has done its work is not known", &traces));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    if status != 0 {
+        let _ = fs::write(traces.path("told"), "1\n");
+        return Err(failed(run, &format!("it ended with {status}"), &traces));
+    }
+    if world.systemd.is_some() && going_down().await {
+        // It has asked for a reboot: nothing is started in a server that goes down.
+        tokio::time::sleep(DOWN_WITHIN).await;
+    }
+    let text = format!("done: {}", command.join(" "));
+    tell::event(world, EventKind::WorkEnded, run, format!("the work is {text}"), reply).await;
+    Ok(text)
+}
+
+fn failed(run: &Run, how: &str, traces: &Traces) -> Why {
+    let back = ebb_model::resume_server(run.plan.requester.as_str());
+    Why::Halted {
+        what: format!("{}: {how}", tell::work(&run.plan.work)),
+        help: format!(
+            "its output is in {}; once it is mended by hand, `{back}`; the same command again runs it again",
+            traces.path("log").display()
+        ),
+    }
+}
+
+/// Whether a shutdown or reboot is under way.
+async fn going_down() -> bool {
+    let output = Command::new("systemctl").arg("is-system-running").stdin(Stdio::null()).output().await;
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "stopping")
+}
+
+/// Beside us, and outside of our confinement: in a unit of its own, or without systemd in a session of its own.
+async fn spawn(world: &World, run: &Run, traces: &Traces, command: &[String]) -> Result<(), Why> {
+    let mut start = if world.systemd.is_some() {
+        let mut start = Command::new("systemd-run");
+        start.args(["--quiet", "--collect", "--unit", &unit(run), "--property=Type=exec", "--"]);
+        start
+    } else {
+        Command::new("setsid")
+    };
+    if world.systemd.is_none() {
+        start.arg("--fork");
+    }
+    start.args(["/bin/sh", "-c", SCRIPT]).arg(&traces.0).args(command);
+    start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let begun =
+        start.output().await.map_err(|error| failed(run, &format!("it could not be begun: {error}"), traces))?;
+    if !begun.status.success() {
+        let said = printable(String::from_utf8_lossy(&begun.stderr).trim());
+        return Err(failed(run, &format!("it could not be begun: {said}"), traces));
+    }
+    // It has begun once it says so.
+    for _ in 0..100 {
+        if traces.read("began").is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(failed(run, "it was begun, and does not say so", traces))
+}
+
+/// Passes on what it has printed since; the answer is how much that was in all.
+async fn show(traces: &Traces, shown: usize, reply: &Reply) -> usize {
+    let Ok(all) = fs::read(traces.path("log")) else { return shown };
+    let fresh = all.get(shown..).unwrap_or_default();
+    // Whole lines only.
+    let Some(end) = fresh.iter().rposition(|byte| *byte == b'\n') else { return shown };
+    for line in String::from_utf8_lossy(&fresh[..end]).lines() {
+        reply.send(say::note(None, false, format!("  | {}", printable(line)))).await;
+    }
+    shown + end + 1
+}
