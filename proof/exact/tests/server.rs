@@ -1,0 +1,327 @@
+//! The whole server: holds on it, and its maintenance, also with an agent that is killed after every line of the journal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use ebb_exact::{Answer, Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, Watched, meet, server4};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(40);
+const CLIENTS: u32 = 20;
+
+fn at(port: u16) -> SocketAddr {
+    (server4(1), port).into()
+}
+
+fn agent(ebb: &Ebb) -> Watched {
+    let agent = ebb.watch(&["agent"]);
+    let began = Instant::now();
+    while UnixStream::connect(ebb.socket()).is_err() {
+        assert!(began.elapsed() < LIMIT, "no agent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    agent
+}
+
+fn serve(net: &Net, name: &str, port: u16) -> Daemon {
+    Daemon::named(net, name, &ServeSpec::at([Listen::tcp(at(port))]))
+}
+
+fn until(what: &str, mut fits: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !fits() {
+        assert!(began.elapsed() < LIMIT, "not in {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_whole_server_is_held_with_what_comes_later() {
+    let Some(net) = Net::new() else { return };
+    let (_alpha, _beta) = (serve(&net, "alpha", 7000), serve(&net, "beta", 7001));
+    let _ssh = serve(&net, "sshd", 7022);
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    ebb.done(&["hold", "beta"]);
+    let planned = ebb.done(&["hold", "--server", "--dry-run"]);
+    assert_eq!(planned.notes().len(), 3, "alpha, beta, and who stays open: {planned:#?}");
+    ebb.done(&["hold", "--server", "--as", "deploy", "--reason", "the rack"]);
+    for (port, met) in [(7000, Met::Refused), (7001, Met::Refused), (7022, Met::Connected)] {
+        assert_eq!(meet(&net.client, at(port)), met, "{port}");
+    }
+    // What comes later is held with it; what it leaves open is not.
+    let _late = serve(&net, "late", 7002);
+    until("the new service is held", || meet(&net.client, at(7002)) == Met::Refused);
+    let _watcher = serve(&net, "node_exporter", 7100);
+    let holds = ebb.done(&["holds"]);
+    let server = holds.all("hold").find(|hold| hold["whole_server"] == true).unwrap_or(&Value::Null);
+    assert_eq!(server["covers"], serde_json::json!(["alpha", "beta", "late"]), "{holds:#?}");
+    let status = ebb.status("alpha");
+    assert_eq!(status["service"]["holders"][0]["whole_server"], true, "{status:#}");
+    assert_eq!(status["next"][2], "ebb resume --server --as deploy", "{status:#}");
+    // The operator's own hold, and the server's, are two.
+    let resume = ebb.run(&["resume", "beta"]);
+    assert_eq!(resume.code, Some(5), "{resume:#?}");
+    assert!(resume.stderr.contains("ebb resume --server --as deploy"), "{resume:#?}");
+    assert_eq!(meet(&net.client, at(7001)), Met::Refused);
+    let not_mine = ebb.run(&["resume", "alpha"]);
+    assert_eq!(not_mine.code, Some(5), "{not_mine:#?}");
+    // In its requester's name one service is taken out of it, and stays open.
+    ebb.done(&["resume", "alpha", "--as", "deploy"]);
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    assert_eq!(meet(&net.client, at(7100)), Met::Connected);
+    ebb.done(&["release", "--server", "--as", "deploy"]);
+    assert_eq!(meet(&net.client, at(7001)), Met::Connected);
+    assert_eq!(ebb.done(&["holds"]).all("hold").count(), 0);
+    assert_eq!(net.run(&net.server, &["nft", "list", "ruleset"]), "");
+    assert_eq!(ebb.done(&["doctor"]).code, Some(0));
+}
+
+#[test]
+fn the_holds_of_all_are_released_for_a_reason_only() {
+    let Some(net) = Net::new() else { return };
+    let _alpha = serve(&net, "alpha", 7000);
+    let ebb = Ebb::on(&net);
+    for requester in ["operator", "deploy", "health"] {
+        ebb.done(&["hold", "alpha", "--as", requester]);
+    }
+    ebb.done(&["hold", "--server", "--as", "maintenance"]);
+    assert_eq!(ebb.run(&["resume", "alpha"]).code, Some(5));
+    for (words, code) in [
+        (&["resume", "alpha", "--all-holders"][..], 2),
+        (&["resume", "alpha", "--all-holders", "--yes"], 2),
+        (&["resume", "alpha", "--all-holders", "--yes", "--reason", " "], 2),
+    ] {
+        assert_eq!(ebb.run(words).code, Some(code), "{words:?}");
+        assert_eq!(meet(&net.client, at(7000)), Met::Refused);
+    }
+    let answer = ebb.done(&["resume", "alpha", "--all-holders", "--yes", "--reason", "they have all died"]);
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    let overridden: Vec<&Value> = answer.all("event").filter(|event| event["name"] == "HoldOverridden").collect();
+    assert_eq!(overridden.len(), 3, "the operator's was their own: {answer:#?}");
+    assert!(overridden.iter().all(|event| event["fields"]["reason"] == "they have all died"), "{answer:#?}");
+    assert_eq!(ebb.done(&["holds"]).all("hold").count(), 0);
+}
+
+#[test]
+fn with_yes_a_reason_must_be_given() {
+    let Some(net) = Net::new() else { return };
+    let _alpha = serve(&net, "alpha", 7000);
+    let ebb = Ebb::on(&net);
+    let refused = ebb.run(&["hold", "alpha", "--yes"]);
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(refused.stderr.contains("--reason"), "{refused:#?}");
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    ebb.done(&["hold", "alpha", "--yes", "--reason", "x"]);
+}
+
+fn maintenance(ebb: &Ebb) -> Value {
+    let answer = ebb.done(&["maintenance", "status"]);
+    answer.all("maintenance").next().cloned().unwrap_or(Value::Null)
+}
+
+/// Asked back while sessions live: nobody is harmed, and all is open again.
+#[test]
+fn asked_back_in_mid_drain_nobody_is_harmed() {
+    let Some(net) = Net::new() else { return };
+    let (mut alpha, mut beta) = (serve(&net, "alpha", 7000), serve(&net, "beta", 7001));
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    let mut viewer = ebb.watch(&["maintenance", "start", "--reason", "disks", "--yes", "--watch", "0s"]);
+    viewer.until("the empty one is down", LIMIT, |frame| frame["type"] == "drained" && frame["service"] == "beta");
+    assert!(!beta.is_running() && alpha.is_running());
+    let other = ebb.run(&["drain", "--server"]);
+    assert_eq!(other.code, Some(1), "one at a time, and it is another's: {other:#?}");
+    assert!(other.stderr.contains("ebb maintenance finish"), "{other:#?}");
+    beta = serve(&net, "beta", 7001);
+    let finish = ebb.run(&["maintenance", "finish"]);
+    assert_eq!(finish.code, Some(0), "{finish:#?}");
+    assert_eq!(finish.one("maintenance")["state"], "over", "{finish:#?}");
+    for port in [7000, 7001] {
+        assert_eq!(meet(&net.client, at(port)), Met::Connected, "{port}");
+    }
+    let tally = crowd.echo(LIMIT);
+    assert_eq!((tally.lost, tally.living), (0, u64::from(CLIENTS)), "{tally:?}");
+    assert!(alpha.is_running() && beta.is_running());
+    assert_eq!(ebb.done(&["holds"]).all("hold").count(), 0);
+    assert_eq!(maintenance(&ebb)["state"], "over");
+    let nothing = ebb.done(&["maintenance", "finish"]);
+    assert!(nothing.notes()[0].contains("nothing to do"), "{nothing:#?}");
+}
+
+/// No agent is resident: each command is its own, and whoever comes next goes on.
+#[test]
+fn without_an_agent_a_maintenance_is_gone_on_with_by_the_next_command() {
+    let Some(net) = Net::new() else { return };
+    let mut alpha = serve(&net, "alpha", 7000);
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let words = ["maintenance", "start", "--reason", "disks", "--watch", "0s"];
+    let mut first = ebb.watch(&words);
+    first.until("the count", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
+    let second = ebb.run(&words);
+    assert_eq!(second.code, Some(1), "the first drives it: {second:#?}");
+    first.kill();
+    assert_eq!(meet(&net.client, at(7000)), Met::Refused);
+    let doctor = ebb.run(&["doctor"]);
+    assert!(doctor.all("finding").any(|one| one["what"].as_str().is_some_and(|what| what.contains("interrupted"))));
+    let mut third = ebb.watch(&words);
+    third.until("the same count", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
+    crowd.end(CLIENTS);
+    let answer = third.wait(LIMIT);
+    assert_eq!((answer.code, &answer.one("maintenance")["state"]), (Some(0), &"in_work".into()), "{answer:#?}");
+    assert!(!alpha.is_running());
+    // It does not answer: it stays shut, and says what to do.
+    let early = ebb.run(&["maintenance", "finish"]);
+    assert_eq!((early.code, &early.one("maintenance")["state"]), (Some(1), &"halted".into()), "{early:#?}");
+    assert_eq!(meet(&net.client, at(7000)), Met::Refused);
+    alpha = serve(&net, "alpha", 7000);
+    assert_eq!(meet(&net.client, at(7000)), Met::Refused);
+    ebb.done(&["maintenance", "finish"]);
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    assert!(alpha.is_running());
+    assert_eq!(crowd.echo(LIMIT).lost, 0);
+}
+
+#[test]
+fn a_drill_stops_nothing_and_goes_back_by_itself() {
+    let Some(net) = Net::new() else { return };
+    let mut alpha = serve(&net, "alpha", 7000);
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let _agent = agent(&ebb);
+    let planned = ebb.done(&["maintenance", "start", "--drill", "--dry-run"]);
+    let names = |answer: &Answer, state: &str| -> Vec<String> {
+        let steps = answer.all("step").filter(|step| step["state"] == state);
+        steps.map(|step| step["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let drill = ebb.run(&["maintenance", "start", "--drill", "--deadline", "3s", "--reason", "x"]);
+    let one = drill.one("maintenance");
+    assert_eq!(one["state"], "over", "{drill:#?}");
+    assert_eq!(names(&drill, "done"), names(&planned, "planned"), "what was planned was done");
+    let drain = one["steps"].as_array().and_then(|steps| steps.iter().find(|step| step["name"] == "drain 1"));
+    let text = drain.and_then(|drain| drain["text"].as_str()).unwrap_or_default();
+    assert_eq!(text, "20 sessions of alpha are left: they would have been waited for");
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    let tally = crowd.echo(LIMIT);
+    assert_eq!((tally.lost, tally.living, alpha.is_running()), (0, u64::from(CLIENTS), true), "{tally:?}");
+}
+
+/// How many lines of the journal can be told from outside: each step begun, and each one done.
+fn lines(ebb: &Ebb) -> usize {
+    let run = maintenance(ebb);
+    let over = usize::from(run["state"] == "over");
+    let steps = run["steps"].as_array().cloned().unwrap_or_default();
+    let of = |step: &Value| match step["state"].as_str() {
+        Some("began") => 1,
+        Some("done") => 2,
+        _ => 0,
+    };
+    over + steps.iter().map(of).sum::<usize>()
+}
+
+/// A maintenance with the work by hand, whose agent is killed once when its journal has so many lines. True if it had as
+/// many at all; none where no test can be made.
+fn killed_after(kill_at: usize) -> Option<bool> {
+    let net = Net::new()?;
+    let mut alpha = serve(&net, "alpha", 7000);
+    let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
+    crowd.all_connected(LIMIT);
+    let ebb = Ebb::on(&net);
+    let mut one = agent(&ebb);
+    let mut killed = false;
+    // As soon as it has so many lines; what is shut by then must stay so while nobody is there.
+    let mut look = |one: &mut Watched| {
+        if killed || lines(&ebb) < kill_at {
+            return;
+        }
+        // From the hold's last line to the opening's first.
+        let shut = (4..=10).contains(&lines(&ebb));
+        one.kill();
+        killed = true;
+        if shut && lines(&ebb) <= 10 {
+            assert_eq!(meet(&net.client, at(7000)), Met::Refused, "after {kill_at} lines");
+        }
+        *one = agent(&ebb);
+    };
+    let mut viewer = ebb.watch(&["maintenance", "start", "--reason", "disks", "--watch", "1s"]);
+    viewer.event("MaintenanceBegan");
+    let mut ended = false;
+    until("out of service", || {
+        look(&mut one);
+        let run = maintenance(&ebb);
+        if !ended && run["steps"][2]["state"] == "began" {
+            crowd.end(CLIENTS);
+            ended = true;
+        }
+        run["state"] == "in_work"
+    });
+    assert!(!alpha.is_running());
+    alpha = serve(&net, "alpha", 7000);
+    assert_eq!(meet(&net.client, at(7000)), Met::Refused);
+    let finish = ebb.watch(&["maintenance", "finish"]);
+    until("over", || {
+        look(&mut one);
+        maintenance(&ebb)["state"] == "over"
+    });
+    let answer = finish.wait(LIMIT);
+    assert_eq!(answer.code, Some(0), "{answer:#?}");
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    assert!(alpha.is_running());
+    assert_eq!(crowd.echo(LIMIT).lost, 0);
+    assert_eq!(net.run(&net.server, &["nft", "list", "ruleset"]), "");
+    assert_eq!(ebb.done(&["holds"]).all("hold").count(), 0);
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for name in ebb.done(&["events", "--last", "1000"]).events() {
+        *count.entry(name.to_owned()).or_default() += 1;
+    }
+    for (name, least) in [
+        ("MaintenanceBegan", 1),
+        ("HoldPlaced", 0),
+        ("ServiceStopped", 1),
+        ("HoldReleased", 0),
+        ("MaintenanceFinished", 0),
+    ] {
+        let times = count.get(name).copied().unwrap_or(0);
+        assert!((least..=1).contains(&times), "killed after {kill_at} lines, {name} {times} times: {count:?}");
+    }
+    Some(killed)
+}
+
+/// guards, hold, drain, start, check, open, watch: each begun and done, and the end.
+const LINES: usize = 15;
+
+fn every_fourth(first: usize) {
+    for kill_at in (first..=LINES).step_by(4) {
+        let Some(killed) = killed_after(kill_at) else { return };
+        // The last two come within a millisecond of each other and of the end.
+        assert!(killed || kill_at + 1 >= LINES, "it has fewer than {kill_at} lines");
+    }
+}
+
+#[test]
+fn killed_after_line_1_and_every_fourth() {
+    every_fourth(1);
+}
+
+#[test]
+fn killed_after_line_2_and_every_fourth() {
+    every_fourth(2);
+}
+
+#[test]
+fn killed_after_line_3_and_every_fourth() {
+    every_fourth(3);
+}
+
+#[test]
+fn killed_after_line_4_and_every_fourth() {
+    every_fourth(4);
+}
