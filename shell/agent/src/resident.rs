@@ -74,8 +74,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
 fn not_anothers_gate(world: &World) -> Result<(), StartError> {
     let usual = world.place.state_dir.as_os_str() == "/var/lib/ebb";
     let shuts = crate::converge::seen(world).is_ok_and(|seen| !seen.shut.is_empty());
-    let holds = world.store().holds().is_ok_and(|holds| !holds.is_empty());
-    if usual || holds || !shuts {
+    if usual || !shuts || !world.store().holds()?.is_empty() {
         return Ok(());
     }
     let what = "whose the gate is that stands here: it is not of this state directory's holds";
