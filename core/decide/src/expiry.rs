@@ -56,6 +56,7 @@ mod tests {
                 reopen: true,
             }),
             except: std::collections::BTreeSet::new(),
+            whole_server: false,
         }
     }
 

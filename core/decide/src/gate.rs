@@ -149,6 +149,7 @@ mod tests {
             since: Wall(0),
             until: None,
             except: except.iter().map(|range| range.parse().unwrap()).collect(),
+            whole_server: false,
         }
     }
 

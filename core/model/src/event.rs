@@ -33,6 +33,12 @@ impl Event {
         Self { at, kind, service: Some(service.clone()), text: text.into(), fields: Vec::new() }
     }
 
+    /// An event of the server as a whole, without fields.
+    #[must_use]
+    pub fn of_server(at: Wall, kind: EventKind, text: impl Into<String>) -> Self {
+        Self { at, kind, service: None, text: text.into(), fields: Vec::new() }
+    }
+
     /// The same with one more field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
@@ -89,6 +95,8 @@ events! {
     HoldEndsSoon = 103, "59a42597810f408005ba506469ee75fa", None;
     /// A hold has come to its end and still stands.
     HoldOverdue = 104, "8d39ad7b6aa4e968f187fd0442993cad", None;
+    /// A hold was released by another requester than its own.
+    HoldOverridden = 105, "32bbe4dd989f4d509f43d5df50b08b53", None;
     /// The gate was shut: new sessions are refused.
     GateShut = 201, "ccb345b9590c4cf2b06127e179a1aec4", None;
     /// A probe at each door was refused.
@@ -125,6 +133,22 @@ events! {
     ServiceRestartedElsewhere = 405, "0db6dc60e19244d0a36450b57ee9a0e8", None;
     /// The service answered at each door.
     ServiceVerified = 406, "6cfc8705a2434262a7b5432094971e1c", None;
+    /// A maintenance of the server began.
+    MaintenanceBegan = 701, "42f72c9c90864111afbbb873c9c5f01e", None;
+    /// All services that a maintenance holds are drained.
+    ServerDrained = 702, "6ad49942e73b4d8095b409ebe1c31460", None;
+    /// The work of a maintenance began.
+    WorkBegan = 703, "1545fa58563245f79ee1ab88a0b4d413", None;
+    /// The work of a maintenance ended.
+    WorkEnded = 704, "ba8ad0039d71421699e295767f6baf3d", None;
+    /// A maintenance waits for somebody.
+    MaintenanceHalted = 705, "92cec18c3a4944719544f2d825d00653", None;
+    /// A maintenance is over, and the server as it was.
+    MaintenanceFinished = 706, "e0f10aa9401540a48fe92b92f56598fb", None;
+    /// A check is worse than before the maintenance.
+    RegressionSeen = 707, "351e6b1d41184762b9c7391782846b95", None;
+    /// A maintenance went on in spite of a guard.
+    GuardOverridden = 708, "10419e00d3e840aeaa91601da3abd21b", None;
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ pub struct End {
     pub reopen: bool,
 }
 
-/// A durable wish that a service's gate be shut. One requester has at most one on a service.
+/// A durable wish that a service's gate be shut. One requester has at most one on a service, beside the one that it may
+/// have on the whole server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// What is held.
@@ -123,11 +124,93 @@ pub struct Hold {
     pub until: Option<End>,
     /// Who may still come in.
     pub except: BTreeSet<Cidr>,
+    /// It is the whole server that is held; this is what that means for one of its services.
+    pub whole_server: bool,
+}
+
+impl Hold {
+    /// Whether they are one and the same, whatever has become of their words since.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.service, &self.requester, self.whole_server) == (&other.service, &other.requester, other.whole_server)
+    }
+}
+
+/// A durable wish that all services of the server be held, but for some. One requester has at most one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerHold {
+    /// Who wishes it, and alone may release it.
+    pub requester: Requester,
+    /// How much it forbids.
+    pub level: Level,
+    /// Why, in the requester's words; may be empty.
+    pub reason: String,
+    /// The person or program that placed it.
+    pub by: Who,
+    /// Since when.
+    pub since: Wall,
+    /// When it is meant to end, if that was said.
+    pub until: Option<End>,
+    /// Who may still come in.
+    pub except: BTreeSet<Cidr>,
+    /// Services that it holds. Those that come later are added, unless they are left open.
+    pub covers: BTreeSet<ServiceName>,
+    /// Services that it leaves open; `*` at the end of one stands for anything.
+    pub leaves_open: BTreeSet<String>,
+}
+
+impl ServerHold {
+    /// What it means for one of its services.
+    #[must_use]
+    pub fn on(&self, service: &ServiceName) -> Hold {
+        Hold {
+            service: service.clone(),
+            requester: self.requester.clone(),
+            level: self.level,
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            since: self.since,
+            until: self.until.clone(),
+            except: self.except.clone(),
+            whole_server: true,
+        }
+    }
+
+    /// Whether it leaves a service open that goes by any of these names.
+    #[must_use]
+    pub fn leaves<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
+        names.into_iter().any(|name| self.leaves_open.iter().any(|pattern| fits(pattern, name)))
+    }
+}
+
+/// The requester of `ebb maintenance`.
+pub const MAINTENANCE: &str = "maintenance";
+
+/// The command that brings the whole server back in the name of a requester.
+#[must_use]
+pub fn resume_server(requester: &str) -> String {
+    match requester {
+        MAINTENANCE => "ebb maintenance finish".to_owned(),
+        "operator" => "ebb resume --server".to_owned(),
+        other => format!("ebb resume --server --as {other}"),
+    }
+}
+
+/// Whether a name is meant by a pattern: `*` at the end stands for anything.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or_else(|| pattern == name, |start| name.starts_with(start))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_end_with_a_star_or_are_names() {
+        assert!(fits("ssh", "ssh") && !fits("ssh", "sshd") && fits("prometheus-*", "prometheus-node-exporter"));
+        assert!(fits("*", "anything") && !fits("a*b", "axb") && !fits("prometheus-*", "prometheus"));
+    }
 
     #[test]
     fn ranges_parse_mask_and_contain() {

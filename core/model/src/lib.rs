@@ -19,7 +19,7 @@ mod why;
 pub use door::{Door, Proto, Reach, UnixDoor};
 pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};
-pub use hold::{Cidr, End, Hold, Level, Who};
+pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resume_server};
 pub use name::{NameError, Requester, ServiceName};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
 pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};

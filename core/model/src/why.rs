@@ -99,6 +99,8 @@ pub enum Why {
         reason: String,
         /// How long already.
         since: Span,
+        /// It is the whole server that they hold.
+        whole_server: bool,
     },
     /// There is no such hold.
     NotHeld {
@@ -254,8 +256,9 @@ impl fmt::Display for Why {
             Self::SharedDoor { service, with } => {
                 write!(f, "{service} shares a door with {with}: the gate shuts it for both")
             }
-            Self::HeldByOther { service, requester, reason, since } => {
-                write!(f, "{service} is held by `{requester}` for {}", duration(*since))?;
+            Self::HeldByOther { service, requester, reason, since, whole_server } => {
+                let with = if *whole_server { " with the whole server" } else { "" };
+                write!(f, "{service} is held{with} by `{requester}` for {}", duration(*since))?;
                 if reason.is_empty() { Ok(()) } else { write!(f, " ({})", printable(reason)) }
             }
             Self::NotHeld { service, requester } => write!(f, "{service} has no hold of `{requester}`"),
@@ -328,6 +331,9 @@ impl Why {
             Self::NoDoor { unix, .. } if !unix.is_empty() => Some(
                 "drain what is in front of it instead; or stop its clients, which are all on this server".to_owned(),
             ),
+            Self::HeldByOther { requester, whole_server: true, .. } => {
+                Some(format!("ask them; or, in their name, `{}`", crate::resume_server(requester.as_str())))
+            }
             Self::HeldByOther { service, requester, .. } => {
                 Some(format!("ask them; or, in their name, `ebb resume {service} --as {requester}`"))
             }

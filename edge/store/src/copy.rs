@@ -8,7 +8,7 @@ use ebb_model::{Hold, Record};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, StoreError, failed, format};
+use crate::{Result, StoreError, failed, format, server};
 
 const NAME: &str = "held.json";
 
@@ -18,6 +18,12 @@ pub(crate) struct Copy {
     pub(crate) holds: Vec<(String, String, String)>,
     /// Service and record of each that is held, as in the store.
     pub(crate) records: Vec<(String, String)>,
+    /// Requester and record of each hold on the server, as in the store.
+    #[serde(default)]
+    pub(crate) server_holds: server::Rows,
+    /// Requester and service of each that these hold.
+    #[serde(default)]
+    pub(crate) covered: server::Rows,
 }
 
 fn path(dir: &Path) -> PathBuf {
@@ -62,6 +68,17 @@ pub(crate) fn restore(db: &Connection, dir: &Path) -> Result<()> {
         db.execute("INSERT OR IGNORE INTO records (service, record) VALUES (?1, ?2)", params![service, record])
             .map_err(failed())?;
     }
+    for (requester, record) in &copy.server_holds {
+        db.execute(
+            "INSERT OR IGNORE INTO server_holds (requester, record) VALUES (?1, ?2)",
+            params![requester, record],
+        )
+        .map_err(failed())?;
+    }
+    for (requester, service) in &copy.covered {
+        db.execute("INSERT OR IGNORE INTO covered (requester, service) VALUES (?1, ?2)", params![requester, service])
+            .map_err(failed())?;
+    }
     Ok(())
 }
 
@@ -86,5 +103,7 @@ pub fn copy(dir: &Path) -> Result<(Vec<Hold>, Vec<Record>)> {
         .records
         .iter()
         .map(|(service, record)| format::record_from(service, record).map_err(corrupt("copied record", service)));
-    Ok((holds.collect::<Result<_>>()?, records.collect::<Result<_>>()?))
+    let mut holds: Vec<Hold> = holds.collect::<Result<_>>()?;
+    holds.extend(server::spread(&server::from_rows(&copy.server_holds, &copy.covered)?));
+    Ok((holds, records.collect::<Result<_>>()?))
 }

@@ -1,11 +1,12 @@
 //! The written form of holds, records and events: JSON with its own types, so that a change of the
 //! model cannot silently change what is on disk.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ebb_model::{
     Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Proto, Reach, Record,
-    Requester, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
+    Requester, ServerHold, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,11 @@ fn json<T: Serialize>(value: &T) -> String {
 }
 
 pub(crate) fn hold_to(hold: &Hold) -> String {
-    json(&HoldV1 {
+    json(&hold_v1(hold))
+}
+
+fn hold_v1(hold: &Hold) -> HoldV1 {
+    HoldV1 {
         level: hold.level.as_str().to_owned(),
         reason: hold.reason.clone(),
         by_uid: hold.by.uid,
@@ -120,11 +125,14 @@ pub(crate) fn hold_to(hold: &Hold) -> String {
         until_mono_ms: hold.until.as_ref().map_or(0, |end| end.mono.0),
         reopen: hold.until.as_ref().is_some_and(|end| end.reopen),
         except: hold.except.iter().map(ToString::to_string).collect(),
-    })
+    }
 }
 
 pub(crate) fn hold_from(service: &str, requester: &str, text: &str) -> Result<Hold, String> {
-    let hold: HoldV1 = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    hold_from_v1(service, requester, serde_json::from_str(text).map_err(|error| error.to_string())?)
+}
+
+fn hold_from_v1(service: &str, requester: &str, hold: HoldV1) -> Result<Hold, String> {
     Ok(Hold {
         service: ServiceName::new(service).map_err(|error| error.to_string())?,
         requester: Requester::new(requester).map_err(|error| error.to_string())?,
@@ -143,6 +151,38 @@ pub(crate) fn hold_from(service: &str, requester: &str, text: &str) -> Result<Ho
             reopen: hold.reopen,
         }),
         except: hold.except.iter().map(|range| range.parse::<Cidr>()).collect::<Result<_, _>>()?,
+        whole_server: false,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct ServerHoldV1 {
+    hold: HoldV1,
+    leaves_open: Vec<String>,
+}
+
+pub(crate) fn server_hold_to(server: &ServerHold) -> String {
+    let Ok(any) = ServiceName::new(ANY) else { return String::new() };
+    json(&ServerHoldV1 { hold: hold_v1(&server.on(&any)), leaves_open: server.leaves_open.iter().cloned().collect() })
+}
+
+/// Stands for a service where none is meant.
+const ANY: &str = "server";
+
+/// `covers` is a table of its own.
+pub(crate) fn server_hold_from(requester: &str, text: &str) -> Result<ServerHold, String> {
+    let server: ServerHoldV1 = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let hold = hold_from_v1(ANY, requester, server.hold)?;
+    Ok(ServerHold {
+        requester: hold.requester,
+        level: hold.level,
+        reason: hold.reason,
+        by: hold.by,
+        since: hold.since,
+        until: hold.until,
+        except: hold.except,
+        covers: BTreeSet::new(),
+        leaves_open: server.leaves_open.into_iter().collect(),
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod copy;
 mod format;
+mod server;
 
 pub use copy::copy;
 
@@ -18,8 +19,10 @@ use ebb_model::{Event, Hold, Record, Requester, ServiceName, SessionId, Wall};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use rustix::fs::Access;
 
+use server::{HELD, forget_unheld};
+
 /// Version of the tables; a file of a newer one is refused.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
 /// What helps where the store is damaged.
@@ -285,7 +288,10 @@ impl Store {
         let what = "make the tables";
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         txn.execute_batch(TABLES).map_err(failed(what))?;
-        copy::restore(&txn, &self.dir)?;
+        // Into a file made just now; what an older ebb wrote is whole.
+        if found == 0 {
+            copy::restore(&txn, &self.dir)?;
+        }
         txn.pragma_update(None, "user_version", SCHEMA).map_err(failed(what))?;
         txn.commit().map_err(failed(what))
     }
@@ -296,7 +302,8 @@ impl Store {
         self.writable
     }
 
-    /// All holds, ordered by service and requester.
+    /// All holds, ordered by service and requester; those on the whole server as what they mean for each of its services,
+    /// after the others.
     ///
     /// # Errors
     /// The file cannot be read, or a row makes no sense.
@@ -310,15 +317,15 @@ impl Store {
         let rows = statement
             .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
             .map_err(failed(what))?;
-        rows.map(|row| {
+        let own = rows.map(|row| {
             let (service, requester, record) = row.map_err(failed(what))?;
             format::hold_from(&service, &requester, &record).map_err(|cause| StoreError::Corrupt {
                 what: "hold",
                 of: service,
                 cause,
             })
-        })
-        .collect()
+        });
+        own.chain(self.holds_with_server()?.into_iter().map(Ok)).collect()
     }
 
     /// All records of held services.
@@ -344,11 +351,15 @@ impl Store {
         .collect()
     }
 
-    /// Writes a hold together with what must be remembered for it, whole or not at all.
+    /// Writes a hold together with what must be remembered for it, whole or not at all. One that is a part of a hold on
+    /// the server stands or falls with that: only what is to be remembered is written.
     ///
     /// # Errors
     /// The file cannot be written; then nothing has changed.
     pub fn place(&mut self, hold: &Hold, record: &Record) -> Result<()> {
+        if hold.whole_server {
+            return self.remember(record);
+        }
         let what = "write a hold";
         self.make()?;
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
@@ -374,8 +385,7 @@ impl Store {
         }
         self.db
             .execute(
-                "INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 \
-                 WHERE EXISTS (SELECT 1 FROM holds WHERE service = ?1)",
+                &format!("INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
                 params![record.service.as_str(), format::record_to(record)],
             )
             .map(drop)
@@ -401,13 +411,7 @@ impl Store {
                 params![service.as_str(), requester.as_str()],
             )
             .map_err(failed(what))?;
-        for table in ["records", "baselines"] {
-            txn.execute(
-                &format!("DELETE FROM {table} WHERE service = ?1 AND service NOT IN (SELECT service FROM holds)"),
-                params![service.as_str()],
-            )
-            .map_err(failed(what))?;
-        }
+        forget_unheld(&txn).map_err(failed(what))?;
         txn.commit().map_err(failed(what))?;
         self.write_copy();
         Ok(removed > 0)
@@ -425,7 +429,8 @@ impl Store {
             let mut records = self.db.prepare("SELECT service, record FROM records ORDER BY service")?;
             let records =
                 records.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-            Ok(copy::Copy { holds, records })
+            let (server_holds, covered) = server::rows(&self.db)?;
+            Ok(copy::Copy { holds, records, server_holds, covered })
         };
         if let Ok(copy) = rows() {
             let _ = copy.write(dir);
@@ -443,8 +448,7 @@ impl Store {
         let blob: Vec<u8> = sessions.iter().flat_map(|id| id.0.to_le_bytes()).collect();
         self.db
             .execute(
-                "INSERT OR REPLACE INTO baselines (service, ids) SELECT ?1, ?2 \
-                 WHERE EXISTS (SELECT 1 FROM holds WHERE service = ?1)",
+                &format!("INSERT OR REPLACE INTO baselines (service, ids) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
                 params![service.as_str(), blob],
             )
             .map_err(failed("write the sessions at the start"))?;
@@ -566,6 +570,10 @@ CREATE TABLE IF NOT EXISTS events (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, number INTEGER NOT NULL,
   service TEXT, text TEXT NOT NULL, fields TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS server_holds (requester TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS covered (
+  requester TEXT NOT NULL, service TEXT NOT NULL, PRIMARY KEY (requester, service)
+) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
 
@@ -594,7 +602,7 @@ fn unopened(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
 
 /// What is held must not be missing in silence: a damaged page may read as an empty one.
 fn check_undamaged(db: &Connection, path: &Path) -> Result<()> {
-    for table in ["holds", "records"] {
+    for table in ["holds", "records", "server_holds", "covered"] {
         let said: String =
             db.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0)).map_err(unopened(path))?;
         if said != "ok" {

@@ -1,7 +1,7 @@
 use super::*;
 use ebb_model::{
-    Door, DrainRecord, DrainSpec, End, EventKind, Learn, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher,
-    Who,
+    Door, DrainRecord, DrainSpec, End, EventKind, Learn, Level, Mono, Proto, Reach, ServerHold, Span, Stopped, Then,
+    Tree, Watcher, Who,
 };
 
 struct Dir(PathBuf);
@@ -34,6 +34,7 @@ fn hold(requester: &str) -> Hold {
         since: Wall(1_700_000_000_000),
         until: Some(End { wall: Wall(1_700_000_360_000), boot_id: "b".into(), mono: Mono(5), reopen: true }),
         except: ["10.0.0.0/8", "fd00::/8"].iter().map(|range| range.parse().unwrap()).collect(),
+        whole_server: false,
     }
 }
 
@@ -206,4 +207,85 @@ fn a_store_that_is_lost_is_made_again_from_its_copy() {
     Store::open(&dir.0).unwrap().release(&name("nginx"), &Requester::operator()).unwrap();
     std::fs::remove_file(dir.0.join("ebb.db")).unwrap();
     assert_eq!(Store::open(&dir.0).unwrap().holds().unwrap(), [], "what was released is not held again");
+}
+
+fn server_hold(requester: &str, covers: &[&str]) -> ServerHold {
+    let one = hold(requester);
+    ServerHold {
+        requester: one.requester,
+        level: one.level,
+        reason: one.reason,
+        by: one.by,
+        since: one.since,
+        until: one.until,
+        except: one.except,
+        covers: covers.iter().map(|service| name(service)).collect(),
+        leaves_open: ["ssh".to_owned(), "prometheus-*".to_owned()].into(),
+    }
+}
+
+#[test]
+fn a_hold_on_the_server_holds_each_of_its_services_until_the_last_goes() {
+    let dir = Dir::new("server");
+    let mut store = Store::open(&dir.0).unwrap();
+    let other = Record { service: name("chat"), ..record() };
+    let server = server_hold("maintenance", &["nginx", "chat"]);
+    store.place_server(&server, &[record(), other.clone()]).unwrap();
+    store.place(&hold("operator"), &record()).unwrap();
+    drop(store);
+    let mut store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.server_holds().unwrap(), std::slice::from_ref(&server));
+    let wanted = vec![hold("operator"), server.on(&name("chat")), server.on(&name("nginx"))];
+    assert_eq!(store.holds().unwrap(), wanted);
+    assert_eq!(copy(&dir.0).unwrap(), (wanted, vec![other, record()]));
+    // A hold of the server's own requester is another one.
+    store.place(&hold("maintenance"), &record()).unwrap();
+    assert!(store.release(&name("nginx"), &server.requester).unwrap());
+    assert_eq!(store.holds().unwrap().len(), 3);
+    // One service fewer: what is remembered of it goes.
+    let fewer = ServerHold { covers: [name("nginx")].into(), ..server.clone() };
+    store.place_server(&fewer, &[]).unwrap();
+    assert_eq!(store.records().unwrap(), [record()]);
+    store.remember(&Record { service: name("chat"), ..record() }).unwrap();
+    assert_eq!(store.records().unwrap().len(), 1, "nobody holds it");
+    assert!(store.release_server(&server.requester).unwrap());
+    assert!(!store.release_server(&server.requester).unwrap());
+    assert_eq!((store.holds().unwrap(), store.records().unwrap()), (vec![hold("operator")], vec![record()]));
+}
+
+#[test]
+fn a_lost_store_has_its_holds_on_the_server_again() {
+    let dir = Dir::new("server-lost");
+    let server = server_hold("maintenance", &["nginx"]);
+    Store::open(&dir.0).unwrap().place_server(&server, &[record()]).unwrap();
+    std::fs::remove_file(dir.0.join("ebb.db")).unwrap();
+    assert_eq!(Store::open(&dir.0).unwrap().server_holds().unwrap(), [server]);
+}
+
+#[test]
+fn a_store_of_the_first_schema_is_read_as_it_is_and_upgraded_by_who_writes() {
+    let dir = Dir::new("first-schema");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("ebb.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE holds (service TEXT NOT NULL, requester TEXT NOT NULL, record TEXT NOT NULL, \
+         PRIMARY KEY (service, requester)) STRICT;
+         CREATE TABLE records (service TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+         CREATE TABLE baselines (service TEXT PRIMARY KEY, ids BLOB NOT NULL) STRICT;
+         CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, number INTEGER NOT NULL,
+           service TEXT, text TEXT NOT NULL, fields TEXT NOT NULL) STRICT;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    old.execute("INSERT INTO holds VALUES ('nginx', 'operator', ?1)", params![format::hold_to(&hold("operator"))])
+        .unwrap();
+    drop(old);
+    assert_eq!(Store::open_to_read(&dir.0).unwrap().holds().unwrap(), [hold("operator")]);
+    // A copy beside it is older, or of nobody: what is there counts.
+    std::fs::write(dir.0.join("held.json"), r#"{"holds":[["chat","deploy","{}"]],"records":[]}"#).unwrap();
+    let mut store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.holds().unwrap(), [hold("operator")]);
+    store.place_server(&server_hold("maintenance", &["nginx"]), &[record()]).unwrap();
+    assert_eq!(store.holds().unwrap().len(), 2);
 }

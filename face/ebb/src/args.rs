@@ -146,12 +146,15 @@ const TASKS: [(&str, &[&str]); 6] = [
 #[derive(Clone, Debug, Args)]
 pub struct WhichArgs {
     /// Services by name; `ebb services` lists them
-    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    #[arg(value_name = "SERVICE", required_unless_present_any = ["all", "server"])]
     pub services: Vec<String>,
-    /// All services
+    /// All services that there are now, each by itself
     #[arg(long, conflicts_with = "services")]
     pub all: bool,
-    /// With --all: but not this one
+    /// The whole server, with services that come later; ssh and monitoring stay open (docs/guide.md)
+    #[arg(long, conflicts_with_all = ["services", "all"])]
+    pub server: bool,
+    /// With --all or --server: but not this one
     // Not `requires = "all"`: clap forgives that where a service is named, because it conflicts with --all.
     #[arg(long, value_name = "SERVICE", conflicts_with = "services")]
     pub not: Vec<String>,
@@ -161,7 +164,7 @@ impl WhichArgs {
     /// As sent.
     #[must_use]
     pub fn which(&self) -> Which {
-        Which { services: self.services.clone(), all: self.all, not: self.not.clone() }
+        Which { services: self.services.clone(), all: self.all, not: self.not.clone(), server: self.server }
     }
 }
 
@@ -188,7 +191,7 @@ pub struct WishArgs {
     /// In whose name.
     #[command(flatten)]
     pub as_whom: AsArgs,
-    /// Why; everybody who looks sees it
+    /// Why; everybody who looks sees it. On a terminal it is asked for
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// For how long it is meant; what happens then is --at-end's, by the resident agent
@@ -200,6 +203,9 @@ pub struct WishArgs {
     /// Let this address or range in all the same, to test; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub except: Vec<String>,
+    /// Ask nothing: a reason must be given, or be settled in ebb.toml
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 impl WishArgs {
@@ -212,6 +218,7 @@ impl WishArgs {
             for_seconds: self.meant_for.map(whole_seconds),
             reopen: self.at_end == AtEnd::Reopen,
             except: self.except.clone(),
+            unasked: self.yes,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod hold;
 pub mod holds;
 pub mod man;
+pub mod question;
 pub mod release;
 pub mod resume;
 pub mod services;
@@ -68,6 +69,9 @@ fn again(verb: &str, which: &crate::args::WhichArgs, requester: &str) -> String 
     let mut words = vec!["ebb".to_owned(), verb.to_owned()];
     if which.all {
         words.push("--all".to_owned());
+    }
+    if which.server {
+        words.push("--server".to_owned());
     }
     words.extend(which.services.iter().map(|name| shell_word(name)));
     if !requester.is_empty() && requester != "operator" {

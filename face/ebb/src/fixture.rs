@@ -42,6 +42,8 @@ pub fn hold() -> Hold {
         until: None,
         reopens: false,
         except: Vec::new(),
+        whole_server: false,
+        covers: Vec::new(),
     }
 }
 

@@ -39,7 +39,7 @@ pub enum Problem {
     #[error("the agent ended in the middle of its answer")]
     CutShort,
     /// A question must be asked, and there is nobody to ask.
-    #[error("`ebb end` asks before it ends sessions, and there is no terminal to ask at")]
+    #[error("this asks before it acts, and there is no terminal to ask at")]
     NobodyToAsk,
     /// The answer to a question could not be read.
     #[error("failed to read your answer")]
@@ -121,7 +121,7 @@ impl Problem {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Agent { help, .. } => help.clone(),
-            Self::NobodyToAsk => Some("add --yes to end them unasked, or --dry-run to see which they are".to_owned()),
+            Self::NobodyToAsk => Some("add --yes to do it unasked, or --dry-run to see what it would be".to_owned()),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
             Self::Trial(error) => error.help().map(|help| help.to_string()),
             Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } | Self::Gate(_) => {

@@ -22,7 +22,7 @@ pub(crate) struct Told(BTreeSet<(ServiceName, Requester, i64, bool)>);
 impl Told {
     /// Looks at all holds once. What takes time goes on beside it.
     pub(crate) fn look(&mut self, world: &Arc<World>, known: &Known) {
-        for hold in &known.holds {
+        for hold in known.holds.iter().filter(|hold| !hold.whole_server) {
             let Some(end) = &hold.until else { continue };
             match due(hold, world.now(), &world.boot_id) {
                 Due::Not => {}
@@ -59,6 +59,7 @@ fn over(world: &Arc<World>, hold: &Hold, end: &End) {
         requester: hold.requester.to_string(),
         up_within_seconds: UP_WITHIN_SECONDS,
         as_is: false,
+        all_holders: None,
         dry_run: false,
     };
     let (world, hold) = (Arc::clone(world), hold.clone());

@@ -14,7 +14,7 @@ use crate::expiry::Told;
 use crate::sources::{gate_altered, listening, readable};
 use crate::verbs::services::Known;
 use crate::world::{TABLE, World};
-use crate::{converge, drain, lockout, look};
+use crate::{converge, drain, lockout, look, verbs};
 
 /// Between two looks at gate and listeners; a change of the gate by others is heard of at once.
 const BEAT: Duration = Duration::from_secs(1);
@@ -106,9 +106,26 @@ impl Keeper {
                 // The gate is kept all the same, from what was known.
                 Err(why) => self.complain(&format!("services cannot be read: {why}")),
             }
-            added = self.add_doors(&known);
+            added = self.cover_new() | self.add_doors(&known);
         }
         self.keep_gate(&known, by, added).await;
+    }
+
+    /// Services that have come since the whole server was held.
+    fn cover_new(&mut self) -> bool {
+        match verbs::server::cover_new(&self.world, &self.services) {
+            Err(why) => {
+                self.complain(&format!("services that are new cannot be held with the server: {why}"));
+                false
+            }
+            Ok(added) => {
+                for (name, requester) in &added {
+                    let text = format!("{name} is new, and is held with the whole server by `{requester}`");
+                    self.tell(EventKind::HoldPlaced, name, text, None);
+                }
+                !added.is_empty()
+            }
+        }
     }
 
     /// The doors that held services have opened since. Those that are being drained look after their own.

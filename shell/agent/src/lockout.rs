@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ebb_model::{Hold, Level, Record, ServiceName, Stopped, Why, printable};
+use ebb_model::{Hold, Level, Record, ServiceName, Stopped, Why, printable, resume_server};
 use ebb_systemd::{Lockout, LockoutDirs, LockoutState, Refusal, Systemd, UnitName};
 
 use crate::verbs::services::Known;
@@ -57,7 +57,12 @@ fn units(record: &Record) -> impl Iterator<Item = UnitName> {
 
 fn text(hold: &Hold) -> String {
     let why = if hold.reason.is_empty() { String::new() } else { format!(": {}", printable(&hold.reason)) };
-    format!("{} is held by {}{why}. Undo: ebb resume {}", hold.service, hold.requester, hold.service)
+    let (with, undo) = if hold.whole_server {
+        (" with the whole server", resume_server(hold.requester.as_str()))
+    } else {
+        ("", format!("ebb resume {}", hold.service))
+    };
+    format!("{} is held{with} by {}{why}. Undo: {undo}", hold.service, hold.requester)
 }
 
 /// Asks systemd of a unit only where something is not as it should be.

@@ -296,24 +296,26 @@ impl Around {
         pick(typed, &self.clients).map_or(found, |client| Err(no_door(client)))
     }
 
+    /// These names, each resolved or with its reason why not.
+    pub(crate) fn names(&self, typed: &[String]) -> (Vec<ServiceName>, Vec<(String, Why)>) {
+        let (mut names, mut refused) = (Vec::new(), Vec::new());
+        for typed in typed {
+            match self.one(typed) {
+                Ok(service) => names.push(service.name.clone()),
+                Err(why) => refused.push((typed.clone(), why)),
+            }
+        }
+        (names, refused)
+    }
+
     /// Those that a request means. Each name that means none, or several, is a reason of its own.
     pub(crate) fn which(
         &self,
         which: &ebb_wire::v1::Which,
         all: impl Fn(&Service) -> bool,
     ) -> (Vec<&Service>, Vec<(String, Why)>) {
-        let mut refused = Vec::new();
-        let mut resolve = |names: &[String]| -> BTreeSet<ServiceName> {
-            let mut resolved = BTreeSet::new();
-            for typed in names {
-                match self.one(typed) {
-                    Ok(service) => drop(resolved.insert(service.name.clone())),
-                    Err(why) => refused.push((typed.clone(), why)),
-                }
-            }
-            resolved
-        };
-        let (named, not) = (resolve(&which.services), resolve(&which.not));
+        let ((named, mut refused), (not, unknown)) = (self.names(&which.services), self.names(&which.not));
+        refused.extend(unknown);
         let chosen = self
             .services
             .iter()

@@ -1,7 +1,8 @@
 //! From the model to the wire.
 
 use ebb_model::{
-    Age, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report, Service, Session, Span, Wall, Why,
+    Age, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report, ServerHold, Service, ServiceName,
+    Session, Span, Wall, Why,
 };
 use ebb_wire::v1;
 use jiff::Timestamp;
@@ -65,8 +66,20 @@ pub(crate) fn hold(hold: &Hold) -> v1::Hold {
         until: hold.until.as_ref().map(|end| time(end.wall)),
         reopens: hold.until.as_ref().is_some_and(|end| end.reopen),
         except: hold.except.iter().map(ToString::to_string).collect(),
+        whole_server: hold.whole_server,
+        covers: Vec::new(),
     }
 }
+
+/// A hold on the server, in a list of holds.
+pub(crate) fn server_hold(server: &ServerHold) -> v1::Hold {
+    let covers: Vec<String> = server.covers.iter().map(ToString::to_string).collect();
+    let any = ServiceName::new(ANY).map(|any| hold(&server.on(&any)));
+    any.map_or_else(|_| unreachable!("`{ANY}` is a name"), |hold| v1::Hold { covers, ..hold })
+}
+
+/// Stands for the server where a service is named.
+const ANY: &str = "*";
 
 pub(crate) fn age(age: Age) -> v1::Age {
     let at_most = match age {

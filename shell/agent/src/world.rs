@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ebb_decide::services::Group;
 use ebb_kernel::{boot, gate, process};
-use ebb_model::{Event, Mono, Now, Service, ServiceName, Wall, Watcher, Who, Why};
+use ebb_model::{Event, Mono, Now, Service, ServiceName, Settings, Wall, Watcher, Who, Why};
 use ebb_store::Store;
 use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
@@ -28,6 +28,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(1);
 pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) groups: Vec<Group>,
+    settings: Arc<Settings>,
     pub(crate) systemd: Option<Systemd>,
     pub(crate) boot_id: String,
     pub(crate) me: Watcher,
@@ -63,6 +64,7 @@ impl World {
         Ok(Self {
             place,
             groups: config.groups,
+            settings: Arc::new(Settings::default()),
             systemd: real_systemd.then(Systemd::new),
             boot_id: boot_id.as_str().to_owned(),
             me: Watcher { pid: process::Pid::current().get(), started_ticks: own },
@@ -76,6 +78,11 @@ impl World {
             rules: Mutex::new(None),
             journal: real_systemd.then(Journal::open).flatten(),
         })
+    }
+
+    /// What the operator has settled.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
     }
 
     /// The store, for one short use; never across an await.

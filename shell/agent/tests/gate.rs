@@ -152,7 +152,14 @@ fn which(service: &Service) -> Which {
 }
 
 fn wish() -> Wish {
-    Wish { requester: "operator".into(), reason: "a test".into(), for_seconds: None, reopen: false, except: Vec::new() }
+    Wish {
+        requester: "operator".into(),
+        reason: "a test".into(),
+        for_seconds: None,
+        reopen: false,
+        except: Vec::new(),
+        unasked: true,
+    }
 }
 
 fn cut(service: &Service, peer: String) -> EndRequest {

@@ -210,6 +210,12 @@ pub struct Hold {
     pub reopens: bool,
     /// Who may still come in.
     pub except: Vec<String>,
+    /// It is the whole server that is held. In a list of holds `service` is `*` then.
+    #[serde(default)]
+    pub whole_server: bool,
+    /// In a list of holds, of one on the server: the services that it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covers: Vec<String>,
 }
 
 /// The age of a session.

@@ -49,6 +49,9 @@ pub struct Which {
     pub all: bool,
     /// But not these.
     pub not: Vec<String>,
+    /// The whole server, with services that come later; `not`, and those that the configuration leaves open, stay open.
+    #[serde(default)]
+    pub server: bool,
 }
 
 /// A wish to hold.
@@ -66,6 +69,9 @@ pub struct Wish {
     pub reopen: bool,
     /// Address ranges that may still come in.
     pub except: Vec<String>,
+    /// Nobody can be asked for a reason: without one, and without one in the configuration, it is refused.
+    #[serde(default)]
+    pub unasked: bool,
 }
 
 /// What happens at a deadline.
@@ -183,6 +189,9 @@ pub struct ResumeRequest {
     /// Take the doors that it has now for those that it should have.
     #[serde(default)]
     pub as_is: bool,
+    /// Release the holds of all requesters, for this reason.
+    #[serde(default)]
+    pub all_holders: Option<String>,
     /// Print what would happen, and change nothing.
     pub dry_run: bool,
 }

@@ -3,10 +3,11 @@
 use clap::{Args, ValueEnum};
 use ebb_link::Client;
 use ebb_model::Span;
-use ebb_wire::v1::{DrainRequest, Request, Then};
+use ebb_wire::v1::{DrainRequest, Request, Then, Wish};
 
 use super::again;
 use super::ask::{Answer, Leave, ask};
+use super::question::reason;
 use crate::args::{WhichArgs, WishArgs};
 use crate::exit::Exit;
 use crate::problem::Problem;
@@ -86,10 +87,10 @@ impl From<AtDeadline> for Then {
 }
 
 impl DrainArgs {
-    fn request(&self) -> DrainRequest {
+    fn request(&self, wish: Wish) -> DrainRequest {
         DrainRequest {
             which: self.which.which(),
-            wish: self.wish.wish(),
+            wish,
             deadline_seconds: self.deadline.map(whole_seconds),
             then: self.then.map(Then::from).unwrap_or_default(),
             stop: !self.no_stop,
@@ -128,8 +129,12 @@ impl DrainArgs {
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    let mut wish = args.wish.wish();
+    if !args.dry_run {
+        reason(&mut wish, screen)?;
+    }
     let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
-    let answer = match ask(client, Request::Drain(args.request()), &mut Drain, screen, leave).await {
+    let answer = match ask(client, Request::Drain(args.request(wish)), &mut Drain, screen, leave).await {
         // The agent was replaced, or killed: the next one goes on with what this one left under way.
         Err(Problem::CutShort) if client.is_resident() => {
             screen.say("The agent has ended; the drain goes on with the next one.");
@@ -162,9 +167,14 @@ mod tests {
         }
     }
 
+    fn request(line: &str) -> DrainRequest {
+        let args = args(line);
+        args.request(args.wish.wish())
+    }
+
     #[test]
     fn defaults_wait_for_ever_and_stop() {
-        let request = args("ebb drain nginx").request();
+        let request = request("ebb drain nginx");
         assert_eq!(request.deadline_seconds, None);
         assert_eq!((request.stop, request.then, request.dry_run), (true, Then::Ask, false));
         assert_eq!((request.settle_ms, request.grace_ms, request.learn_seconds), (2000, 5000, 30));
@@ -173,11 +183,10 @@ mod tests {
 
     #[test]
     fn each_flag_reaches_the_request() {
-        let request = args(
+        let request = request(
             "ebb drain nginx ssh --deadline 1h30m --then cut --no-stop --reason upgrade --as deploy --for 2d --except \
              10.0.0.0/8 --except ::1 --dry-run --settle 500ms",
-        )
-        .request();
+        );
         assert_eq!(request.which.services, ["nginx", "ssh"]);
         assert_eq!((request.deadline_seconds, request.then), (Some(5400), Then::Cut));
         assert_eq!((request.stop, request.dry_run, request.settle_ms), (false, true, 500));

@@ -1,13 +1,12 @@
 //! `ebb end`
 
-use std::io::{self, BufRead, IsTerminal};
-
 use clap::{ArgGroup, Args};
 use ebb_link::Client;
 use ebb_model::{Span, printable};
 use ebb_wire::v1::{Choose, EndRequest, Request};
 
 use super::ask::{Answer, Leave, ask, look};
+use super::question::{agreed, somebody_is_there};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::end::End;
@@ -104,7 +103,7 @@ pub async fn run(args: &EndArgs, client: &Client, screen: &mut Screen) -> Result
         return look(client, args.request(true), &mut End::default(), screen).await;
     }
     if !args.yes {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !somebody_is_there() {
             return Err(Problem::NobodyToAsk);
         }
         let mut count = End { only_count: true, ..End::default() };
@@ -129,18 +128,6 @@ pub async fn run(args: &EndArgs, client: &Client, screen: &mut Screen) -> Result
             Ok(Exit::Detached)
         }
     }
-}
-
-/// Blocks the only thread: nothing else is under way while an answer is waited for.
-fn agreed(screen: &mut Screen, question: &str) -> Result<bool, Problem> {
-    screen.ask(question);
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Problem::Answer)?;
-    Ok(is_yes(&answer))
-}
-
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 #[cfg(test)]
@@ -171,9 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_yes_is_one() {
-        assert!(["y", "Y\n", "yes\n", " YES "].iter().all(|answer| is_yes(answer)));
-        assert!(["", "\n", "n\n", "yep\n", "ja"].iter().all(|answer| !is_yes(answer)));
+    fn the_question_counts() {
         assert_eq!(args("ebb end nginx --all").question(37), "End 37 sessions of nginx? [y/N] ");
     }
 }

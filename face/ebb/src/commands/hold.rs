@@ -6,6 +6,7 @@ use ebb_model::Span;
 use ebb_wire::v1::{HoldRequest, Request};
 
 use super::ask::look;
+use super::question::reason;
 use crate::args::{WhichArgs, WishArgs};
 use crate::exit::Exit;
 use crate::problem::Problem;
@@ -21,7 +22,9 @@ EXAMPLES
   ebb hold nginx --as health --for 2h
       in the name of a health check, meant for two hours
   ebb hold nginx --except 192.0.2.7
-      let only one tester in";
+      let only one tester in
+  ebb hold --server --reason \"the rack loses power\"
+      all services but ssh and monitoring, and those that come later";
 
 /// `ebb hold`
 #[derive(Debug, Args)]
@@ -45,9 +48,13 @@ pub struct HoldArgs {
 /// # Errors
 /// [`Problem`]
 pub async fn run(args: &HoldArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
+    let mut wish = args.wish.wish();
+    if !args.dry_run {
+        reason(&mut wish, screen)?;
+    }
     let request = HoldRequest {
         which: args.which.which(),
-        wish: args.wish.wish(),
+        wish,
         learn_seconds: whole_seconds(args.udp_learn),
         dry_run: args.dry_run,
     };

@@ -127,7 +127,11 @@ pub fn remaining(holds: &[Hold], view: &View, out: &mut String) {
     }
     for (number, hold) in holds.iter().enumerate() {
         let name = if number == 0 { "next" } else { "" };
-        let resume = command("resume", &hold.service, &hold.requester);
+        let resume = if hold.whole_server {
+            ebb_model::resume_server(&printable(&hold.requester))
+        } else {
+            command("resume", &hold.service, &hold.requester)
+        };
         out.push_str(&format!("  {name:<9}  ask {}; or, in their name: {resume}\n", printable(&hold.requester)));
     }
 }

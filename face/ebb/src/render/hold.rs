@@ -26,7 +26,12 @@ impl Text for Hold {
 }
 
 fn name(report: &HoldReport) -> String {
-    paint(STRONG, &printable(&report.hold.service))
+    let hold = &report.hold;
+    if !hold.whole_server {
+        return paint(STRONG, &printable(&hold.service));
+    }
+    let covers: Vec<String> = hold.covers.iter().map(|service| printable(service)).collect();
+    format!("{} ({})", paint(STRONG, "the server"), covers.join(", "))
 }
 
 fn held(report: &HoldReport, view: &View) -> String {
@@ -45,7 +50,8 @@ fn held(report: &HoldReport, view: &View) -> String {
     for one in std::iter::once(&report.hold).chain(&report.remaining) {
         out.push_str(&format!("  held by    {}\n", hold(one, view)));
     }
-    let undo = command("release", &report.hold.service, &report.hold.requester);
+    let what = if report.hold.whole_server { "--server" } else { &report.hold.service };
+    let undo = command("release", what, &report.hold.requester);
     out.push_str(&format!("  next       {undo}\n"));
     out
 }

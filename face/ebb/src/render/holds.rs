@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Frame, Hold};
 
 use super::table::{Cell, Column, table};
-use super::words::{STRONG, moment};
+use super::words::{STRONG, many, moment};
 use super::{Said, Text, View, common};
 
 const COLUMNS: [Column; 8] = [
@@ -41,9 +41,14 @@ impl Text for Holds {
 }
 
 fn row(hold: &Hold, view: &View) -> Vec<Cell> {
+    let what = if hold.whole_server {
+        format!("the server ({})", many(hold.covers.len() as u64, "service"))
+    } else {
+        printable(&hold.service)
+    };
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     vec![
-        Cell::styled(STRONG, &printable(&hold.service)),
+        Cell::styled(STRONG, &what),
         printable(&hold.requester).into(),
         printable(&hold.level).into(),
         printable(&hold.by).into(),

@@ -1,7 +1,7 @@
 //! `ebb services`
 
 use ebb_model::printable;
-use ebb_wire::v1::{Frame, Service};
+use ebb_wire::v1::{Frame, Hold, Service};
 
 use super::table::{Cell, Column, table};
 use super::words::{STRONG, WARN, doors, paint, state_style};
@@ -45,7 +45,9 @@ impl Text for Services {
 }
 
 fn row(service: &Service) -> Vec<Cell> {
-    let holders: Vec<String> = service.holders.iter().map(|hold| printable(&hold.requester)).collect();
+    let server = |hold: &Hold| if hold.whole_server { " (server)" } else { "" };
+    let holders: Vec<String> =
+        service.holders.iter().map(|hold| format!("{}{}", printable(&hold.requester), server(hold))).collect();
     let sessions = service.sessions.map_or_else(|| "?".to_owned(), |count| count.to_string());
     vec![
         Cell::styled(STRONG, &printable(&service.name)),

@@ -129,8 +129,9 @@ pub fn moment(at: Timestamp, view: &View) -> String {
 /// A hold in a line: `operator (by root) since 07:01:28 until 09:01:28: kernel upgrade`.
 #[must_use]
 pub fn hold(hold: &Hold, view: &View) -> String {
-    let mut text =
-        format!("{} (by {}) since {}", printable(&hold.requester), printable(&hold.by), moment(hold.since, view));
+    let with = if hold.whole_server { " with the whole server" } else { "" };
+    let (requester, by) = (printable(&hold.requester), printable(&hold.by));
+    let mut text = format!("{requester}{with} (by {by}) since {}", moment(hold.since, view));
     if let Some(until) = hold.until {
         let then = if hold.reopens { ", then reopened" } else { "" };
         text.push_str(&format!(" until {}{then}", moment(until, view)));

@@ -41,7 +41,6 @@ pub(crate) fn admit(
     if let Some(pid) = watched(world, &record) {
         return Err(Why::Watched { service: service.name.clone(), pid });
     }
-    let held = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
     let stopped = matches!(service.up, Up::Stopped | Up::Failed) && !record.stopped.is_empty();
     let hold = merge(world, known, service, wish, level(spec));
     if stopped {
@@ -72,7 +71,7 @@ pub(crate) fn admit(
             .until(deadline),
         refused: Refused { before: record.refused_before, ..Refused::default() },
         told_since: same_boot.map(|drain| drain.began),
-        placed_now: held.is_none(),
+        placed_now: !known.holds_of(&service.name).any(|old| old.is(&hold)),
         began: began.unwrap_or(now),
         units_up: units_up(service),
         along: Vec::new(),
@@ -192,11 +191,7 @@ fn already_stopped(
     world.store().place(hold, &record).map_err(|error| unread(&error))?;
     let converged = converge::converge(world, services)?;
     let others: Vec<_> = known.holds_of(name).map(|hold| format!("`{}`", hold.requester)).collect();
-    let now = if known.holds_of(name).any(|old| old.requester == hold.requester) {
-        ""
-    } else {
-        "; it is held by you too now"
-    };
+    let now = if known.holds_of(name).any(|old| old.is(hold)) { "" } else { "; it is held by you too now" };
     let back = if converged.changed { "; its gate was not there, and is shut again" } else { "" };
     Ok(Admission::AlreadySo(format!(
         "{name} is drained and stopped already, held by {}{now}{back}; `ebb resume {name}` brings it back",

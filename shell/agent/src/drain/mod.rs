@@ -26,7 +26,7 @@ use tracked::Tracked;
 use watch::{Outside, Watch};
 
 pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
-    let wish = match Checked::new(&request.wish, by) {
+    let wish = match Checked::new(world, &request.wish, by) {
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };

@@ -343,8 +343,7 @@ impl<'a> Watch<'a> {
         let hold = &self.tracked[index].hold;
         let holds = self.world.store().holds().ok()?;
         // That very one: another may have been placed since.
-        let of = |hold: &Hold| (hold.service.clone(), hold.requester.clone(), hold.since);
-        let stands = holds.iter().any(|one| of(one) == of(hold));
+        let stands = holds.iter().any(|one| one.is(hold) && one.since == hold.since);
         (!stands).then(|| Why::Released { service: hold.service.clone(), requester: hold.requester.clone() })
     }
 

@@ -30,8 +30,17 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// Checks the words of a wish; what is wrong comes back all at once.
-    pub(crate) fn new(wish: &Wish, by: &Who) -> Result<Self, Vec<String>> {
+    pub(crate) fn new(world: &World, wish: &Wish, by: &Who) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
+        let default = world.settings().holds.default_reason.clone();
+        let reason = if wish.reason.trim().is_empty() { default.unwrap_or_default() } else { wish.reason.clone() };
+        if wish.unasked && reason.is_empty() {
+            faults.push(
+                "with --yes nobody is asked for a reason: give it with --reason TEXT, or settle one for all with \
+                 `holds.default_reason` in ebb.toml"
+                    .to_owned(),
+            );
+        }
         let requester = Requester::new(wish.requester.clone());
         if let Err(error) = &requester {
             faults.push(error.to_string());
@@ -46,7 +55,7 @@ impl Checked {
         match requester {
             Ok(requester) if faults.is_empty() => Ok(Self {
                 requester,
-                reason: wish.reason.clone(),
+                reason,
                 for_span: wish.for_seconds.map(Span::seconds),
                 reopen: wish.reopen,
                 except,
@@ -71,10 +80,18 @@ impl Checked {
     }
 }
 
-/// The hold of this wish on a service. A hold of the same requester goes on: it keeps its beginning.
+/// The hold of this wish on a service. A hold of the same requester goes on: it keeps its beginning. Where theirs on the
+/// whole server does already what is wished, it is that.
 pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Checked, level: Level) -> Hold {
     let now = world.now().wall;
-    let old = known.holds_of(&service.name).find(|hold| hold.requester == wish.requester);
+    let theirs = |hold: &&Hold| hold.requester == wish.requester;
+    let old = known.holds_of(&service.name).filter(theirs).find(|hold| !hold.whole_server);
+    let nothing_more = wish.for_span.is_none() && wish.except.is_empty();
+    let with_server =
+        known.holds_of(&service.name).filter(theirs).find(|hold| hold.whole_server && hold.level >= level);
+    if let (None, Some(hold), true) = (old, with_server, nothing_more) {
+        return hold.clone();
+    }
     let reason = if wish.reason.is_empty() { old.map_or("", |old| &old.reason) } else { &wish.reason };
     Hold {
         service: service.name.clone(),
@@ -95,6 +112,7 @@ pub(crate) fn merge(world: &World, known: &Known, service: &Service, wish: &Chec
         } else {
             wish.except.clone()
         },
+        whole_server: false,
     }
 }
 
@@ -160,7 +178,10 @@ pub(crate) fn tell(world: &World, service: &Service, event: &Event) -> Frame {
 }
 
 pub(crate) async fn place(world: &Arc<World>, request: HoldRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
-    let wish = match Checked::new(&request.wish, by) {
+    if request.which.server {
+        return super::server::hold(world, request, by, reply).await;
+    }
+    let wish = match Checked::new(world, &request.wish, by) {
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };
@@ -228,7 +249,7 @@ async fn place_one(
             changed,
             shut: seen.as_ref().is_some_and(|seen| seen.holds(&service.doors)),
             learning_seconds: say::seconds(seen.and_then(|seen| seen.learning(&service.doors))),
-            remaining: others(&known, service, &wish.requester),
+            remaining: others(&known, service, &hold),
         }
     };
     for frame in frames {
@@ -262,11 +283,14 @@ pub(crate) fn gate_shut(world: &World, service: &Service) -> Event {
     event(text).with("learning", doors(learn)).with("for", left)
 }
 
-fn others(known: &Known, service: &Service, me: &Requester) -> Vec<ebb_wire::v1::Hold> {
-    known.holds_of(&service.name).filter(|hold| hold.requester != *me).map(say::hold).collect()
+fn others(known: &Known, service: &Service, mine: &Hold) -> Vec<ebb_wire::v1::Hold> {
+    known.holds_of(&service.name).filter(|hold| !hold.is(mine)).map(say::hold).collect()
 }
 
 pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: &Reply) -> Result<(), Why> {
+    if request.which.server {
+        return super::server::release(world, request, reply).await;
+    }
     let requester = match Requester::new(request.requester.clone()) {
         Ok(requester) => requester,
         Err(error) => return usage(reply, &[error.to_string()]).await,
@@ -318,11 +342,15 @@ pub(crate) fn release_one(
 ) -> Result<(Vec<Frame>, HoldReport), Why> {
     let _lock = world.lock()?;
     let known = Known::read(world)?;
-    let Some(hold) = known.holds_of(&service.name).find(|hold| hold.requester == *requester).cloned() else {
+    let Some(hold) = known.of_requester(&service.name, requester).cloned() else {
         return Err(Why::NotHeld { service: service.name.clone(), requester: requester.clone() });
     };
     not_being_stopped(world, &known, service)?;
-    world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
+    if hold.whole_server {
+        super::server::leave_open(world, service, requester)?;
+    } else {
+        world.store().release(&service.name, requester).map_err(|error| unread(&error))?;
+    }
     world.runs.released(&service.name, requester);
     converge::converge(world, services)?;
     let now = world.now().wall;
@@ -331,22 +359,13 @@ pub(crate) fn release_one(
     let event =
         Event::new(now, EventKind::HoldReleased, &service.name, text).with("requester", requester).with("held", held);
     let mut frames = vec![tell(world, service, &event)];
-    let mut remaining = others(&known, service, requester);
+    let mut remaining = others(&known, service, &hold);
     // A door that another held service has too stays shut.
     for other in known.held_elsewhere(service).keys() {
         remaining.extend(known.holds_of(other).map(say::hold));
     }
     if remaining.is_empty() {
-        let runs = !matches!(service.up, Up::Stopped | Up::Failed);
-        let text = if runs {
-            format!("{} accepts new connections", service.name)
-        } else {
-            format!(
-                "the gate of {} is open; it does not run, and whoever starts it lets new connections in",
-                service.name
-            )
-        };
-        frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
+        frames.push(tell(world, service, &gate_opened(world, service)));
     }
     let shut = !remaining.is_empty();
     let learning = converge::seen(world).ok().and_then(|seen| seen.learning(&service.doors));
@@ -354,9 +373,26 @@ pub(crate) fn release_one(
     Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut, learning_seconds, remaining }))
 }
 
+/// That new connections are let in again.
+pub(crate) fn gate_opened(world: &World, service: &Service) -> Event {
+    let name = &service.name;
+    let text = if matches!(service.up, Up::Stopped | Up::Failed) {
+        format!("the gate of {name} is open; it does not run, and whoever starts it lets new connections in")
+    } else {
+        format!("{name} accepts new connections")
+    };
+    Event::new(world.now().wall, EventKind::GateOpened, name, text)
+}
+
 pub(crate) async fn list(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
-    let holds = world.store().holds().map_err(|error| unread(&error))?;
-    for hold in &holds {
+    let (holds, servers) = {
+        let store = world.store();
+        (store.holds().map_err(|error| unread(&error))?, store.server_holds().map_err(|error| unread(&error))?)
+    };
+    for server in &servers {
+        reply.send(Frame::Hold(say::server_hold(server))).await;
+    }
+    for hold in holds.iter().filter(|hold| !hold.whole_server) {
         reply.send(Frame::Hold(say::hold(hold))).await;
     }
     Ok(())

@@ -5,6 +5,7 @@ pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod resume;
+pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod sessions;
 pub(crate) mod status;

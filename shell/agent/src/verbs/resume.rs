@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ebb_decide::gate;
 use ebb_kernel::probe::Answer;
 use ebb_link::Reply;
-use ebb_model::{Door, Event, EventKind, Origin, Requester, Service, Stopped, Up, Why, duration};
+use ebb_model::{Door, Event, EventKind, Hold, Origin, Requester, Service, Stopped, Up, Why, duration};
 use ebb_systemd::UnitName;
 use ebb_wire::v1::{Frame, ResumeReport, ResumeRequest};
 
@@ -34,7 +34,11 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
     }
     let around = look::around(world).await?;
     let known = Known::read(world)?;
-    let mine = |service: &Service| known.holds_of(&service.name).any(|hold| hold.requester == requester);
+    if request.all_holders.as_deref().is_some_and(|reason| reason.trim().is_empty()) {
+        return usage(reply, &["to release the holds of others needs a reason: --reason TEXT".to_owned()]).await;
+    }
+    let all = request.all_holders.is_some();
+    let mine = |service: &Service| known.holds_of(&service.name).any(|hold| all || hold.requester == requester);
     let (chosen, refused) = around.which(&request.which, mine);
     if refuse_all(reply, &refused).await {
         return Ok(());
@@ -53,6 +57,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
                 services: &around.services,
                 requester: &requester,
                 as_is: request.as_is,
+                all_holders: request.all_holders.as_deref(),
                 reply,
             };
             let name = service.name.as_str();
@@ -85,13 +90,15 @@ fn knockable(doors: &BTreeSet<Door>) -> BTreeSet<Door> {
     doors.iter().filter(|door| targets(door).is_ok()).copied().collect()
 }
 
-struct Resume<'a> {
-    world: &'a Arc<World>,
-    service: &'a Service,
-    services: &'a [Service],
-    requester: &'a Requester,
-    as_is: bool,
-    reply: &'a Reply,
+pub(crate) struct Resume<'a> {
+    pub(crate) world: &'a Arc<World>,
+    pub(crate) service: &'a Service,
+    pub(crate) services: &'a [Service],
+    pub(crate) requester: &'a Requester,
+    pub(crate) as_is: bool,
+    /// Release the holds of all requesters, and why.
+    pub(crate) all_holders: Option<&'a str>,
+    pub(crate) reply: &'a Reply,
 }
 
 impl Resume<'_> {
@@ -102,10 +109,10 @@ impl Resume<'_> {
             .filter(|hold| hold.requester != *self.requester)
             .map(|hold| hold.requester.to_string())
             .collect();
-        if known.holds_of(name).all(|hold| hold.requester != *self.requester) {
+        if known.of_requester(name, self.requester).is_none() && (self.all_holders.is_none() || others.is_empty()) {
             return format!("`{}` does not hold {name}: nothing to do", self.requester);
         }
-        if !others.is_empty() {
+        if !others.is_empty() && self.all_holders.is_none() {
             return format!(
                 "would release {name} from `{}`; {} still hold it, so it would stay shut",
                 self.requester,
@@ -114,20 +121,25 @@ impl Resume<'_> {
         }
         let stopped = known.record_of(name).map_or(0, |record| record.stopped.len());
         let start = if stopped > 0 { "start it, " } else { "" };
-        format!(
-            "would {start}verify that each door of {name} answers, release the hold of `{}` and open the gate",
-            self.requester
-        )
+        let whose = if others.is_empty() || self.all_holders.is_none() {
+            format!("the hold of `{}`", self.requester)
+        } else {
+            format!(
+                "the holds of all: {}",
+                known.holds_of(name).map(|hold| hold.requester.to_string()).collect::<Vec<_>>().join(", ")
+            )
+        };
+        format!("would {start}verify that each door of {name} answers, release {whose} and open the gate")
     }
 
     async fn run(&self, known: &Known, up_within: Duration) -> Result<(), Why> {
         let began = Instant::now();
         let name = &self.service.name;
-        let mine = known.holds_of(name).any(|hold| hold.requester == *self.requester);
-        let others: Vec<_> = known.holds_of(name).filter(|hold| hold.requester != *self.requester).collect();
-        if !mine {
-            return self.not_mine(known, others.first().copied()).await;
-        }
+        let all = self.all_holders.is_some();
+        let mine = known.of_requester(name, self.requester).or_else(|| known.holds_of(name).next().filter(|_| all));
+        let Some(mine) = mine else { return self.not_mine(known, known.holds_of(name).next()).await };
+        let (theirs, others): (Vec<&Hold>, Vec<&Hold>) =
+            known.holds_of(name).filter(|hold| !hold.is(mine)).partition(|_| all);
         not_being_stopped(self.world, known, self.service)?;
         let mut report = ResumeReport {
             service: name.to_string(),
@@ -139,27 +151,23 @@ impl Resume<'_> {
             remaining: others.iter().map(|hold| say::hold(hold)).collect(),
         };
         if others.is_empty() {
-            self.must_run(known)?;
-            self.world.set_starting(name, true);
-            let done = self.start_and_verify(known, up_within).await;
-            self.world.set_starting(name, false);
-            if done.is_err() {
-                // It is still held: what could not be started, or does not answer, stays down once it is down.
-                let _ = lockout::converge(self.world, None).await;
-            }
-            (report.started, report.verified) = done?;
+            (report.started, report.verified) = self.bring_up(known, up_within).await?;
         }
         // Starting and verifying took a while: a hold that was given another end meanwhile is another wish.
-        let end = |known: &Known| {
-            known.holds_of(name).find(|hold| hold.requester == *self.requester).map(|hold| hold.until.clone())
-        };
+        let end = |known: &Known| known.holds_of(name).find(|hold| hold.is(mine)).map(|hold| hold.until.clone());
         if end(&Known::read(self.world)?) != end(known) {
             return Err(Why::HeldAnew { service: name.clone() });
         }
-        let (frames, released) = release_one(self.world, self.service, self.services, self.requester)?;
-        for frame in frames {
-            self.reply.send(frame).await;
+        let mut released = None;
+        for hold in theirs.into_iter().chain([mine]) {
+            self.override_told(hold).await;
+            let (frames, report) = release_one(self.world, self.service, self.services, &hold.requester)?;
+            for frame in frames {
+                self.reply.send(frame).await;
+            }
+            released = Some(report);
         }
+        let Some(released) = released else { return Ok(()) };
         if let Err(why) = lockout::converge(self.world, None).await {
             let text = format!("what kept it from starting could not be taken away: {why}");
             self.reply.send(say::note(Some(name.as_str()), true, text)).await;
@@ -175,6 +183,7 @@ impl Resume<'_> {
                 requester: hold.requester.clone(),
                 reason: hold.reason.clone(),
                 since: wall.since(hold.since),
+                whole_server: hold.whole_server,
             };
             self.reply.send(say::refusal(Some(name.as_str()), &why)).await;
         }
@@ -182,7 +191,7 @@ impl Resume<'_> {
     }
 
     /// Not held by this requester: a no-op, unless somebody else's hold is what they mean.
-    async fn not_mine(&self, known: &Known, other: Option<&ebb_model::Hold>) -> Result<(), Why> {
+    async fn not_mine(&self, known: &Known, other: Option<&Hold>) -> Result<(), Why> {
         let name = &self.service.name;
         if let Some(hold) = other {
             return Err(Why::HeldByOther {
@@ -190,6 +199,7 @@ impl Resume<'_> {
                 requester: hold.requester.clone(),
                 reason: hold.reason.clone(),
                 since: self.world.now().wall.since(hold.since),
+                whole_server: hold.whole_server,
             });
         }
         if let Some((other, door)) = known.held_elsewhere(self.service).pop_first() {
@@ -212,6 +222,34 @@ impl Resume<'_> {
         };
         self.reply.send(say::note(Some(name.as_str()), false, text)).await;
         Ok(())
+    }
+
+    /// Starts what we stopped, and verifies it behind the shut gate.
+    pub(crate) async fn bring_up(&self, known: &Known, up_within: Duration) -> Result<(bool, Vec<String>), Why> {
+        self.must_run(known)?;
+        self.world.set_starting(&self.service.name, true);
+        let done = self.start_and_verify(known, up_within).await;
+        self.world.set_starting(&self.service.name, false);
+        if done.is_err() {
+            // It is still held: what could not be started, or does not answer, stays down once it is down.
+            let _ = lockout::converge(self.world, None).await;
+        }
+        done
+    }
+
+    /// Another's hold is released: that is written down, with whose will it was.
+    async fn override_told(&self, hold: &Hold) {
+        let Some(reason) = self.all_holders else { return };
+        if hold.requester == *self.requester {
+            return;
+        }
+        let name = &self.service.name;
+        let text = format!("the hold of `{}` on {name} is released by `{}`: {reason}", hold.requester, self.requester);
+        let event = Event::new(self.world.now().wall, EventKind::HoldOverridden, name, text)
+            .with("requester", &hold.requester)
+            .with("by", self.requester)
+            .with("reason", reason);
+        self.reply.send(tell(self.world, self.service, &event)).await;
     }
 
     async fn start_and_verify(&self, known: &Known, up_within: Duration) -> Result<(bool, Vec<String>), Why> {

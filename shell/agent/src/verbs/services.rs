@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ebb_decide::effective::{self, Seen};
 use ebb_decide::gate;
 use ebb_link::Reply;
-use ebb_model::{Counts, Door, Hold, Origin, Record, Service, ServiceName, Up, Why, duration};
+use ebb_model::{Counts, Door, Hold, Origin, Record, Requester, Service, ServiceName, Up, Why, duration};
 use ebb_wire::v1;
 
 use crate::converge;
@@ -49,6 +49,11 @@ impl Known {
 
     pub(crate) fn holds_of<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a Hold> {
         self.holds.iter().filter(move |hold| hold.service == *service)
+    }
+
+    /// The hold of a requester on a service: its own one before that on the whole server.
+    pub(crate) fn of_requester<'a>(&'a self, service: &'a ServiceName, requester: &Requester) -> Option<&'a Hold> {
+        self.holds_of(service).filter(|hold| hold.requester == *requester).min_by_key(|hold| hold.whole_server)
     }
 
     /// Other held services whose gate shuts a door of this one too, each with that door of theirs.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ebb_link::Reply;
-use ebb_model::{Record, Service, Stopped, Why};
+use ebb_model::{Record, Service, Stopped, Why, resume_server};
 use ebb_wire::v1::{self, Frame, Gate, Status, Which};
 
 use super::services::{Known, counted, tell};
@@ -15,7 +15,7 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
     let around = look::around(world).await?;
     let known = Known::read(world)?;
     let held = |service: &Service| known.holds_of(&service.name).next().is_some();
-    let which = Which { all: names.is_empty(), services: names, not: Vec::new() };
+    let which = Which { all: names.is_empty(), services: names, ..Which::default() };
     let (chosen, refused) = around.which(&which, held);
     refuse_all(reply, &refused).await;
     let counts = counted(world, &around.services, &known, chosen.iter().copied()).await;
@@ -77,7 +77,9 @@ fn next(told: &v1::Service, record: Option<&Record>) -> Vec<String> {
         return vec![format!("ebb drain {name}")];
     }
     // Each requester releases its own hold only.
-    let resume = told.holders.iter().map(|hold| command("resume", name, &hold.requester));
+    let resume = told.holders.iter().map(|hold| {
+        if hold.whole_server { resume_server(&hold.requester) } else { command("resume", name, &hold.requester) }
+    });
     let by_hand = record.is_some_and(|record| record.stopped.iter().any(|stopped| matches!(stopped, Stopped::Tree(_))));
     match told.state.as_str() {
         "draining" => {
@@ -117,6 +119,8 @@ mod tests {
             until: None,
             reopens: false,
             except: Vec::new(),
+            whole_server: false,
+            covers: Vec::new(),
         };
         v1::Service {
             name: "x".into(),
