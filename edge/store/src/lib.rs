@@ -302,6 +302,17 @@ impl Store {
         self.writable
     }
 
+    /// Why nothing can be written where that cannot: a missing right, or a file system that is read-only.
+    #[must_use]
+    pub fn unwritable(&self) -> std::io::Error {
+        let there = self.dir.ancestors().find(|path| path.exists());
+        let access = there.map(|path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK));
+        match access {
+            Some(Err(error)) => error.into(),
+            _ => ErrorKind::PermissionDenied.into(),
+        }
+    }
+
     /// All holds, ordered by service and requester; those on the whole server as what they mean for each of its services,
     /// after the others.
     ///

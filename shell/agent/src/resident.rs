@@ -40,11 +40,8 @@ impl std::fmt::Debug for Resident {
 pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartError> {
     let world = Arc::new(World::open(place, true)?);
     if !world.store().is_writable() {
-        let what = "its state directory for writing";
-        return Err(StartError::System {
-            what,
-            source: std::io::Error::from(std::io::ErrorKind::PermissionDenied).into(),
-        });
+        let source = world.store().unwritable();
+        return Err(StartError::Unwritable { path: world.place.state_dir.clone(), source });
     }
     world.store().make()?;
     let only = only_one(&world)?;

@@ -32,7 +32,7 @@ pub(crate) fn admit(
     began_before: Option<&DrainRecord>,
 ) -> Result<Admission, Why> {
     if !world.store().is_writable() {
-        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
+        return Err(world.unwritable(&format!("write to {}", world.place.state_dir.display())));
     }
     if service.doors.is_empty() {
         return Err(no_door(service));
