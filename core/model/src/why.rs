@@ -359,6 +359,11 @@ impl Why {
             Self::NotAnswering { service, .. } => Some(format!(
                 "see its log, then `ebb resume {service}` again; if its doors are meant to be as they are now: `ebb resume {service} --as-is`"
             )),
+            Self::Unwritten { cause, .. } if cause.contains("Read-only") => Some(
+                "find out why (`dmesg`), make it writable (`mount -o remount,rw`), then the same again; until then what is \
+                 shut stays shut, and `nft delete table inet ebb` opens every gate by hand"
+                    .to_owned(),
+            ),
             Self::Unwritten { .. } => Some(
                 "make room there (`df` shows it), then the same again; until then what is shut stays shut, and \
                  `nft delete table inet ebb` opens every gate by hand"

@@ -8,7 +8,7 @@ use ebb_model::{Hold, Record};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, StoreError, format, server};
+use crate::{Result, StoreError, failed, format, server};
 
 const NAME: &str = "held.json";
 
@@ -43,27 +43,41 @@ impl Copy {
 }
 
 /// Fills a store that was made just now: if there is a copy beside it, the one before was lost, and what was held is
-/// held. One that makes no sense is passed over.
-pub(crate) fn restore(db: &Connection, dir: &Path) -> rusqlite::Result<()> {
-    let text = std::fs::read(path(dir)).unwrap_or_default();
-    let copy: Copy = serde_json::from_slice(&text).unwrap_or_default();
+/// held.
+///
+/// # Errors
+/// There is a copy, and it makes no sense: what was held is not known, and that is not nothing.
+pub(crate) fn restore(db: &Connection, dir: &Path) -> Result<()> {
+    let path = path(dir);
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::Lost { path, cause: error.to_string() }),
+        Ok(text) => text,
+    };
+    let copy: Copy =
+        serde_json::from_slice(&text).map_err(|error| StoreError::Lost { path, cause: error.to_string() })?;
+    let failed = || failed("fill a new store");
     for (service, requester, record) in &copy.holds {
         db.execute(
             "INSERT OR IGNORE INTO holds (service, requester, record) VALUES (?1, ?2, ?3)",
             params![service, requester, record],
-        )?;
+        )
+        .map_err(failed())?;
     }
     for (service, record) in &copy.records {
-        db.execute("INSERT OR IGNORE INTO records (service, record) VALUES (?1, ?2)", params![service, record])?;
+        db.execute("INSERT OR IGNORE INTO records (service, record) VALUES (?1, ?2)", params![service, record])
+            .map_err(failed())?;
     }
     for (requester, record) in &copy.server_holds {
         db.execute(
             "INSERT OR IGNORE INTO server_holds (requester, record) VALUES (?1, ?2)",
             params![requester, record],
-        )?;
+        )
+        .map_err(failed())?;
     }
     for (requester, service) in &copy.covered {
-        db.execute("INSERT OR IGNORE INTO covered (requester, service) VALUES (?1, ?2)", params![requester, service])?;
+        db.execute("INSERT OR IGNORE INTO covered (requester, service) VALUES (?1, ?2)", params![requester, service])
+            .map_err(failed())?;
     }
     Ok(())
 }

@@ -26,6 +26,10 @@ use server::{HELD, forget_unheld};
 const SCHEMA: i64 = 2;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
+/// What helps where the store is damaged.
+const MEND: &str = "Move ebb.db away, with what else begins so: the next ebb makes it anew, with what was held from held.json beside it";
+const DAMAGE: &str = ", ebb.db in the state directory; what is shut stays shut. Move that file away: the next ebb makes it \
+                      anew, with what was held from held.json beside it";
 /// How many events are kept.
 const EVENTS_KEPT: i64 = 100_000;
 
@@ -56,6 +60,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The file is damaged.
+    #[error("{} is damaged ({cause}); what is shut stays shut. {MEND}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A newer ebb has written it.
     #[error("{} was written by a newer ebb (schema {found}, this one knows {SCHEMA})", path.display())]
     Newer {
@@ -65,12 +77,21 @@ pub enum StoreError {
         found: i64,
     },
     /// A statement failed.
-    #[error("failed to {what} in the store")]
+    #[error("failed to {what} in the store{}", if is_damage(source) { DAMAGE } else { "" })]
     Statement {
         /// What was tried.
         what: &'static str,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// There is no store, and of what was held only a copy that cannot be read.
+    #[error("there is no ebb.db, and its copy {} cannot be read ({cause}); what is shut stays shut. `nft list table inet ebb` shows \
+             what that is: move the copy away, and hold that again", path.display())]
+    Lost {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
     },
     /// The copy beside the store cannot be used.
     #[error("failed to read {}: {cause}", path.display())]
@@ -81,7 +102,7 @@ pub enum StoreError {
         cause: String,
     },
     /// A row makes no sense.
-    #[error("the store's {what} of `{of}` cannot be read: {cause}")]
+    #[error("the store's {what} of `{of}` cannot be read: {cause}; what is shut stays shut. {MEND}")]
     Corrupt {
         /// Which part.
         what: &'static str,
@@ -104,7 +125,11 @@ impl StoreError {
                 source.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
             ),
-            Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => false,
+            Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::Lost { .. }
+            | Self::Copy { .. }
+            | Self::Corrupt { .. } => false,
         }
     }
 }
@@ -122,9 +147,13 @@ impl StoreError {
                 !what.starts_with("read") || source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
             Self::Directory { .. } => true,
-            Self::Hidden { .. } | Self::Open { .. } | Self::Newer { .. } | Self::Copy { .. } | Self::Corrupt { .. } => {
-                false
-            }
+            Self::Hidden { .. }
+            | Self::Open { .. }
+            | Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::Lost { .. }
+            | Self::Copy { .. }
+            | Self::Corrupt { .. } => false,
         }
     }
 }
@@ -177,9 +206,10 @@ impl Store {
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         let db = Connection::open(path).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
-        db.pragma_update(None, "synchronous", "FULL").map_err(open)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(unopened(path))?;
         let mut store = Self { db, dir: dir.to_owned(), absent: false, writable: true };
         store.prepare(path)?;
+        check_undamaged(&store.db, path)?;
         // Everybody may read who holds what; only the owner may change it.
         let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
         Ok(store)
@@ -197,14 +227,18 @@ impl Store {
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
-        check_version(version(&db, path)?, path)?;
+        let found = version(&db, path)?;
+        check_version(found, path)?;
+        if found == SCHEMA {
+            check_undamaged(&db, path)?;
+        }
         Ok(Self { db, dir: dir.to_owned(), absent: false, writable: false })
     }
 
     fn empty(dir: &Path) -> Result<Self> {
         let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
         db.execute_batch(TABLES).map_err(failed("make an empty store"))?;
-        copy::restore(&db, dir).map_err(failed("make an empty store"))?;
+        copy::restore(&db, dir)?;
         Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
     }
 
@@ -257,7 +291,7 @@ impl Store {
         txn.execute_batch(TABLES).map_err(failed(what))?;
         // Into a file made just now; what an older ebb wrote is whole.
         if found == 0 {
-            copy::restore(&txn, &self.dir).map_err(failed(what))?;
+            copy::restore(&txn, &self.dir)?;
         }
         txn.pragma_update(None, "user_version", SCHEMA).map_err(failed(what))?;
         txn.commit().map_err(failed(what))
@@ -267,6 +301,17 @@ impl Store {
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         self.writable
+    }
+
+    /// Why nothing can be written where that cannot: a missing right, or a file system that is read-only.
+    #[must_use]
+    pub fn unwritable(&self) -> std::io::Error {
+        let there = self.dir.ancestors().find(|path| path.exists());
+        let access = there.map(|path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK));
+        match access {
+            Some(Err(error)) => error.into(),
+            _ => ErrorKind::PermissionDenied.into(),
+        }
     }
 
     /// All holds, ordered by service and requester; those on the whole server as what they mean for each of its services,
@@ -557,8 +602,32 @@ fn may_make(dir: &Path) -> bool {
 }
 
 fn version(db: &Connection, path: &Path) -> Result<i64> {
-    let open = |source| StoreError::Open { path: path.to_owned(), source };
-    db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(open)
+    db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unopened(path))
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+fn unopened(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| match is_damage(&source) {
+        true => StoreError::Damaged { path: path.to_owned(), cause: source.to_string() },
+        false => StoreError::Open { path: path.to_owned(), source },
+    }
+}
+
+/// What is held must not be missing in silence: a damaged page may read as an empty one.
+fn check_undamaged(db: &Connection, path: &Path) -> Result<()> {
+    for table in ["holds", "records", "server_holds", "covered"] {
+        let said: String =
+            db.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0)).map_err(unopened(path))?;
+        if said != "ok" {
+            let cause = said.lines().last().unwrap_or_default().to_owned();
+            return Err(StoreError::Damaged { path: path.to_owned(), cause });
+        }
+    }
+    Ok(())
 }
 
 fn check_version(found: i64, path: &Path) -> Result<()> {

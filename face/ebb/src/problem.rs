@@ -66,6 +66,7 @@ impl From<StartError> for Problem {
         let denied = match &cause {
             StartError::Store(error) => error.is_not_permitted(),
             StartError::Config(_) | StartError::Resident { .. } => false,
+            StartError::Unwritable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             StartError::System { source, .. } => {
                 source.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
             }
@@ -79,7 +80,9 @@ impl From<StartError> for Problem {
                 RefusalKind::Failed,
                 Some("it serves every command already; `systemctl status ebb-agent` shows it".to_owned()),
             ),
-            StartError::Store(_) | StartError::System { .. } => (RefusalKind::Failed, None),
+            StartError::Store(_) | StartError::Unwritable { .. } | StartError::System { .. } => {
+                (RefusalKind::Failed, None)
+            }
         };
         Self::Agent { cause: Box::new(cause), kind, help }
     }

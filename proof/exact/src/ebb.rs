@@ -87,8 +87,8 @@ impl Ebb {
     }
 
     fn start(&self, mut command: Command, words: &[&str]) -> Watched {
-        command.args(words).arg("--json").arg("--state-dir").arg(&self.state_dir);
-        command.arg("--config").arg(self.config());
+        command.args(words);
+        self.at_home(&mut command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.ns.command(die_with_parent(&mut command));
         let mut child = must("start ebb", command.spawn());
@@ -109,6 +109,27 @@ impl Ebb {
             })
         });
         Watched { words: words.join(" "), child, lines, frames: Vec::new(), stderr }
+    }
+
+    /// With frames as JSON, and with its own state directory and configuration.
+    pub(crate) fn at_home(&self, command: &mut Command) {
+        command.arg("--json").arg("--state-dir").arg(&self.state_dir).arg("--config").arg(self.config());
+    }
+
+    /// The binary.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where it runs.
+    pub(crate) const fn ns(&self) -> &Ns {
+        &self.ns
+    }
+
+    /// Where it keeps its things.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// What it keeps on disk.
@@ -209,6 +230,11 @@ impl Watched {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
     /// kill -9.

@@ -44,6 +44,8 @@ apt=(apt-get -q -y -o Acquire::Check-Valid-Until=false -o APT::Install-Recommend
 in_base "${apt[@]}" update
 in_base "${apt[@]}" install "${packages[@]}"
 in_base "${apt[@]}" clean
+# To be installed again by a test: a server of the lab has no way out.
+in_base sh -c 'mkdir /opt/packages && cd /opt/packages && apt-get -q download nginx nginx-common'
 
 say "all services off"
 # Debian starts everything it installs; here a role turns on what it needs.

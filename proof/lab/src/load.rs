@@ -123,6 +123,26 @@ pub struct Knocked {
     pub other: u64,
     /// The first few of those.
     pub what: Vec<String>,
+    /// What came of them in order, and how often in a row.
+    pub runs: Vec<(String, u64)>,
+}
+
+impl Knocked {
+    /// All attempts.
+    #[must_use]
+    pub const fn attempts(&self) -> u64 {
+        self.accepted + self.refused + self.other
+    }
+
+    /// How often it was not answered, or the host could not be reached, for a while after it had been refused and before
+    /// it was again: a boot in the middle.
+    #[must_use]
+    pub fn silences(&self) -> usize {
+        self.runs
+            .windows(3)
+            .filter(|runs| [0, 1, 2].map(|at| runs[at].0.as_str()) == ["refused", "other", "refused"])
+            .count()
+    }
 }
 
 /// A newcomer who tries some 200 times a second.
@@ -135,10 +155,29 @@ impl Knocks {
     /// # Errors
     /// When it cannot be started.
     pub fn begin(from: &Client, to: &impl Host, port: u16) -> Result<Self> {
-        let (host, port) = (to.v4().to_string(), port.to_string());
-        let mut running = from.spawn(&["python3", "-c", KNOCKS, &host, &port, "0.005"])?;
+        Self::start(from, &[&to.v4().to_string(), &port.to_string(), "0.005"])
+    }
+
+    /// Begins to knock at an address of a host that may be off meanwhile: an attempt is given half a second.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin_through_boots(from: &Client, to: std::net::IpAddr, port: u16) -> Result<Self> {
+        Self::start(from, &[&to.to_string(), &port.to_string(), "0.005", "0.5"])
+    }
+
+    fn start(from: &Client, words: &[&str]) -> Result<Self> {
+        let mut running = from.spawn(&[&["python3", "-c", KNOCKS], words].concat())?;
         running.wait_for("knocking", ANSWER)?;
         Ok(Self(running))
+    }
+
+    /// Waits until it has knocked 1,000 times.
+    ///
+    /// # Errors
+    /// When it does not within a minute.
+    pub fn wait_for_1000(&mut self) -> Result<()> {
+        self.0.wait_for("1000 knocks", 2 * ANSWER)
     }
 
     /// Ends it; what came of all knocks.

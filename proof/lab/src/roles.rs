@@ -133,6 +133,24 @@ pub fn greeter(server: &Server) -> Result<()> {
     wait_port(server, GREETER_PORT)
 }
 
+/// The resident agent, from the units that are shipped, and the unit that shuts the gates at boot; enabled and started.
+///
+/// # Errors
+/// When the server is off or a unit does not start.
+pub fn agent(server: &Server) -> Result<()> {
+    for (to, text) in [
+        ("systemd/system/ebb-agent.service", include_str!("../../../packaging/ebb-agent.service")),
+        ("systemd/system/ebb-gate.service", include_str!("../../../packaging/ebb-gate.service")),
+        ("sysusers.d/ebb.conf", include_str!("../../../packaging/ebb.sysusers")),
+    ] {
+        server.put(&format!("/usr/lib/{to}"), text, 0o644)?;
+    }
+    server.check(&["systemd-sysusers"])?;
+    server.check(&["systemctl", "daemon-reload"])?;
+    server.check(&["systemctl", "enable", "--now", "ebb-gate.service", "ebb-agent.service"])?;
+    Ok(())
+}
+
 /// Waits until something listens on a TCP port of the server; it does not connect, which would be counted.
 ///
 /// # Errors

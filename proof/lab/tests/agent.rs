@@ -12,21 +12,6 @@ use ebb_wire::v1::{Gate, Outcome as Came};
 
 use common::{LATE, Outcome, SOON};
 
-/// What is installed and enabled, as the packages of a distribution would.
-fn install(a: &Server) -> Result<()> {
-    for (to, text) in [
-        ("systemd/system/ebb-agent.service", include_str!("../../../packaging/ebb-agent.service")),
-        ("systemd/system/ebb-gate.service", include_str!("../../../packaging/ebb-gate.service")),
-        ("sysusers.d/ebb.conf", include_str!("../../../packaging/ebb.sysusers")),
-    ] {
-        a.put(&format!("/usr/lib/{to}"), text, 0o644)?;
-    }
-    a.check(&["systemd-sysusers"])?;
-    a.check(&["systemctl", "daemon-reload"])?;
-    a.check(&["systemctl", "enable", "--now", "ebb-gate.service", "ebb-agent.service"])?;
-    Ok(())
-}
-
 /// All that systemd reads here, and the firewall, as text.
 fn as_it_is(a: &Server) -> Result<String> {
     let all = "cd /etc/systemd/system && find . -type f -o -type l -o -type d | sort | while read -r f; do \
@@ -48,7 +33,7 @@ fn a_drain_does_not_notice_that_its_agent_was_killed_and_replaced() -> Outcome {
     let lab = Lab::new("killagent")?;
     let (a, c) = (lab.server("a")?, lab.client("c")?);
     roles::echo(&a)?;
-    install(&a)?;
+    roles::agent(&a)?;
     let mut sessions = Echoes::open(&c, &a, roles::ECHO_PORT, 20)?;
     let mut drain = watch(&a, &["drain", "echo"])?;
     drain.wait_left(20, SOON)?;
@@ -92,7 +77,7 @@ fn what_is_held_stays_so_through_starts_by_others_and_a_reboot() -> Outcome {
     roles::nginx(&a)?;
     roles::echo(&a)?;
     roles::sshd(&lab, &a)?;
-    install(&a)?;
+    roles::agent(&a)?;
     let before = as_it_is(&a)?;
 
     let answer = ebb(&a, &["drain", "nginx", "--reason", "new kernel"])?;
@@ -151,7 +136,7 @@ fn a_broken_agent_and_a_broken_store_open_nothing() -> Outcome {
     let lab = Lab::new("broken")?;
     let (a, c) = (lab.server("a")?, lab.client("c")?);
     roles::echo(&a)?;
-    install(&a)?;
+    roles::agent(&a)?;
     let held = ebb(&a, &["hold", "echo"])?;
     assert_eq!(held.code, Some(0), "{held:?}");
     a.check(&["systemctl", "disable", "--now", "ebb-agent.service"])?;

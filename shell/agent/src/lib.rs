@@ -59,6 +59,14 @@ pub enum StartError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nothing can be written down.
+    #[error("failed to write to {}, where what is held is kept; what is shut stays shut", path.display())]
+    Unwritable {
+        /// The state directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Another agent is resident.
     #[error("another agent is resident, it holds {}", path.display())]
     Resident {

@@ -40,11 +40,8 @@ impl std::fmt::Debug for Resident {
 pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartError> {
     let world = Arc::new(World::open(place, true)?);
     if !world.store().is_writable() {
-        let what = "its state directory for writing";
-        return Err(StartError::System {
-            what,
-            source: std::io::Error::from(std::io::ErrorKind::PermissionDenied).into(),
-        });
+        let source = world.store().unwritable();
+        return Err(StartError::Unwritable { path: world.place.state_dir.clone(), source });
     }
     world.store().make()?;
     let only = only_one(&world)?;
@@ -74,8 +71,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
 fn not_anothers_gate(world: &World) -> Result<(), StartError> {
     let usual = world.place.state_dir.as_os_str() == "/var/lib/ebb";
     let shuts = crate::converge::seen(world).is_ok_and(|seen| !seen.shut.is_empty());
-    let holds = world.store().holds().is_ok_and(|holds| !holds.is_empty());
-    if usual || holds || !shuts {
+    if usual || !shuts || !world.store().holds()?.is_empty() {
         return Ok(());
     }
     let what = "whose the gate is that stands here: it is not of this state directory's holds";

@@ -147,6 +147,18 @@ impl World {
         Now { wall: Wall(wall), mono: Mono(boot::boottime_ms()) }
     }
 
+    /// Why holds cannot be changed: a disk that cannot be written, or a missing right, `to` do what.
+    pub(crate) fn unwritable(&self, to: &str) -> Why {
+        let cause = self.store().unwritable();
+        match cause.kind() {
+            std::io::ErrorKind::ReadOnlyFilesystem => {
+                let what = self.place.state_dir.join("ebb.db").display().to_string();
+                Why::Unwritten { what, cause: cause.to_string() }
+            }
+            _ => Why::NotPermitted { what: to.to_owned() },
+        }
+    }
+
     /// Keeps other ebb processes from changing holds and gate between our looking and our doing.
     /// Released when the file is dropped, also by a crash.
     pub(crate) fn lock(&self) -> Result<File, Why> {
@@ -155,6 +167,7 @@ impl World {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => {
                 Why::NotPermitted { what: format!("write to {}", self.place.state_dir.display()) }
             }
+            std::io::ErrorKind::ReadOnlyFilesystem => self.unwritable(""),
             _ => Why::Unread { what: path.display().to_string(), cause: cause.to_string() },
         };
         self.store().make().map_err(|error| unread(&error))?;
@@ -254,7 +267,7 @@ pub(crate) fn unread(error: &ebb_store::StoreError) -> Why {
         return Why::NotPermitted { what: "change holds".to_owned() };
     }
     if error.is_of_writing() {
-        return Why::Unwritten { what: "the store".to_owned(), cause: chain(error) };
+        return Why::Unwritten { what: "ebb.db, the store,".to_owned(), cause: chain(error) };
     }
     Why::Unread { what: "the store".to_owned(), cause: chain(error) }
 }

@@ -32,7 +32,7 @@ pub(crate) fn admit(
     began_before: Option<&DrainRecord>,
 ) -> Result<Admission, Why> {
     if !world.store().is_writable() {
-        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
+        return Err(world.unwritable(&format!("write to {}", world.place.state_dir.display())));
     }
     if service.doors.is_empty() {
         return Err(no_door(service));
@@ -49,6 +49,8 @@ pub(crate) fn admit(
     let now = world.now();
     let (ledger, began) = going_on(world, &record)?;
     let same_boot = began_before.filter(|drain| drain.boot_id == world.boot_id);
+    // Killed before it had counted anybody, it has begun all the same.
+    let began = began.or_else(|| same_boot.map(|drain| Now { wall: drain.began, mono: drain.began_mono }));
     let deadline = same_boot.map_or_else(|| spec.deadline.map(|span| now.mono + span), |drain| drain.deadline);
     let before = record.drain.take().filter(|_| began.is_some());
     record.drain = Some(DrainRecord {
@@ -68,6 +70,7 @@ pub(crate) fn admit(
         drain: Drain::new(spec.clone(), learn_until, ledger, began.map_or(now.mono, |began| began.mono))
             .until(deadline),
         refused: Refused { before: record.refused_before, ..Refused::default() },
+        told_since: same_boot.map(|drain| drain.began),
         placed_now: !known.holds_of(&service.name).any(|old| old.is(&hold)),
         began: began.unwrap_or(now),
         units_up: units_up(service),

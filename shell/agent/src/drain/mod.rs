@@ -178,6 +178,9 @@ pub(crate) async fn adopt(world: &Arc<World>) -> Result<usize, Why> {
                 tracked.push(Tracked { along: along.units, after: along.services, ..*one });
             }
             Ok(admit::Admission::AlreadySo(_)) => {
+                if perform::told(world, &service.name, EventKind::ServiceStopped, drain.began) {
+                    continue;
+                }
                 let text = format!("{} was stopped, drained; that was found after its agent had ended", service.name);
                 let event = Event::new(world.now().wall, EventKind::ServiceStopped, &service.name, text);
                 world.record(&event, Some(service));

@@ -8,7 +8,7 @@ use ebb_decide::drain::{Action, Input};
 use ebb_kernel::probe::Answer;
 use ebb_model::{
     Door, DoorProof, Event, EventKind, How, Origin, Outcome, Proof, ServiceName, Session, SessionId, SessionState,
-    Stopped, Up, Why, duration,
+    Stopped, Up, Wall, Why, duration,
 };
 use ebb_wire::v1::{Frame, Sort};
 
@@ -22,7 +22,7 @@ use crate::verbs::hold::{gate_shut, placed, release_one, tell};
 use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
-use crate::world::unread;
+use crate::world::{World, unread};
 use crate::{converge, lockout, look, say};
 
 /// Leaks that get an event of their own.
@@ -96,14 +96,25 @@ impl Watch<'_> {
         }
         self.tracked[index].written = true;
         let one = &self.tracked[index];
-        if one.placed_now {
+        let untold =
+            one.told_since.is_some() && !told(self.world, &one.service.name, EventKind::HoldPlaced, one.hold.since);
+        if one.placed_now || untold {
             self.say(placed(self.world, &one.hold, &one.service)).await;
+        }
+        if self.told_before(index, EventKind::DrainBegan) {
+            return Input::Placed;
         }
         let text = format!("drain of {} began", one.service.name);
         let event = Event::new(self.world.now().wall, EventKind::DrainBegan, &one.service.name, text)
             .with("requester", &one.requester);
         self.say(tell(self.world, &one.service, &event)).await;
         Input::Placed
+    }
+
+    /// Whether the agent that began this drain has told of it already.
+    fn told_before(&self, index: usize, kind: EventKind) -> bool {
+        let one = &self.tracked[index];
+        one.told_since.is_some_and(|since| told(self.world, &one.service.name, kind, since))
     }
 
     async fn shut(&self, index: usize) -> Input {
@@ -116,7 +127,8 @@ impl Watch<'_> {
         match shut {
             Err(why) => Input::Failed(why),
             Ok(converged) => {
-                if converged.changed {
+                let untold = one.told_since.is_some() && !self.told_before(index, EventKind::GateShut);
+                if converged.changed || untold {
                     self.say(tell(self.world, &one.service, &gate_shut(self.world, &one.service))).await;
                 }
                 // Cookies may have been sent long ago; that any were since boot says that this server's
@@ -278,6 +290,9 @@ impl Watch<'_> {
         if let Err(error) = remembered {
             let text = format!("that it is drained could not be written down: {}", unread(&error));
             self.say(say::note(Some(self.tracked[index].service.name.as_str()), true, text)).await;
+        }
+        if self.told_before(index, EventKind::Drained) {
+            return;
         }
         let one = &self.tracked[index];
         let tally = one.drain.tally();
@@ -463,6 +478,12 @@ impl Watch<'_> {
             | Outcome::Detached => None,
         }
     }
+}
+
+/// Whether the history has such an event of this service since then. What cannot be read is told once more.
+pub(super) fn told(world: &World, service: &ServiceName, kind: EventKind, since: Wall) -> bool {
+    let last = world.store().last_event_at(service, kind.number());
+    last.ok().flatten().is_some_and(|at| at >= since)
 }
 
 /// Adds who holds each session. The search through descriptors may block.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ebb_decide::drain::Drain;
-use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, ServiceName, Session, Up};
+use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, ServiceName, Session, Up, Wall};
 use ebb_wire::v1;
 
 use crate::say;
@@ -16,6 +16,8 @@ pub(crate) struct Tracked {
     pub(crate) record: Record,
     pub(crate) requester: Requester,
     pub(crate) began: Now,
+    /// An agent before us began it: what it told since then is not told again.
+    pub(crate) told_since: Option<Wall>,
     /// The hold was not there before this command: if the gate cannot be shut, it goes again.
     pub(crate) placed_now: bool,
     pub(crate) units_up: BTreeMap<String, Up>,

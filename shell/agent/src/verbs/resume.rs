@@ -30,7 +30,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: ResumeRequest, reply: &R
         Err(error) => return usage(reply, &[error.to_string()]).await,
     };
     if !request.dry_run && !world.store().is_writable() {
-        return Err(Why::NotPermitted { what: "resume services".to_owned() });
+        return Err(world.unwritable("resume services"));
     }
     let around = look::around(world).await?;
     let known = Known::read(world)?;
