@@ -121,6 +121,7 @@ impl Exit {
             Frame::Ended(report) if report.failed > 0 => Self::Failed,
             Frame::Refused(refusal) => refusal.kind.into(),
             Frame::Finding(_) => Self::Failed,
+            Frame::Fault(fault) if !fault.warning => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -130,6 +131,9 @@ impl Exit {
             | Frame::Plan(_)
             | Frame::Note(_)
             | Frame::Status(_)
+            | Frame::Fault(_)
+            | Frame::Checked(_)
+            | Frame::Setting(_)
             | Frame::Ended(_)
             | Frame::Listed(_)
             | Frame::Held(_)

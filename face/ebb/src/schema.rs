@@ -26,6 +26,9 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Held(_) => "held",
         Frame::Released(_) => "released",
         Frame::Finding(_) => "finding",
+        Frame::Fault(_) => "fault",
+        Frame::Checked(_) => "checked",
+        Frame::Setting(_) => "setting",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::Reply;
-use ebb_model::{ServiceName, Span, Why, duration};
+use ebb_model::{ServiceName, Why, duration};
 use ebb_wire::v1::{Finding, Frame};
 
 use super::services::Known;
@@ -12,15 +12,15 @@ use super::status::watcher;
 use crate::world::World;
 use crate::{converge, lockout, look};
 
-/// A hold that is older than this, and was not said to be, may have been forgotten.
-const FORGOTTEN: Span = Span::seconds(7 * 24 * 3600);
-
 pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
     let known = Known::read(world)?;
     let mut found = Vec::new();
     gates(world, &known, &mut found).await?;
     holds(world, &known, &mut found);
     drains(world, &known, &mut found);
+    if let Some(trouble) = world.config_trouble() {
+        found.push(finding(None, trouble.what, trouble.mend));
+    }
     for text in lockout::drift(world, &known) {
         found.push(finding(
             None,
@@ -78,6 +78,8 @@ async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result
 /// Holds that nobody may remember.
 fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
     let now = world.now().wall;
+    // One that is older than this, and was not said to be, may have been forgotten.
+    let forgotten = world.config().settings.holds.forgotten_after;
     for hold in &known.holds {
         let mend =
             format!("ask {}; or, in their name: ebb resume {} --as {}", hold.by.name, hold.service, hold.requester);
@@ -87,7 +89,7 @@ fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
                 let text = format!("the hold of {by} was meant to end {} ago", duration(now.since(until)));
                 found.push(finding(Some(&hold.service), text, mend));
             }
-            None if now.since(hold.since) > FORGOTTEN => {
+            None if now.since(hold.since) > forgotten => {
                 let text = format!("the hold of {by} has stood for {}", duration(now.since(hold.since)));
                 found.push(finding(Some(&hold.service), text, mend));
             }
