@@ -1,10 +1,8 @@
 //! The configuration of an agent under a real systemd: `systemctl reload` checks it, and the agent takes it.
 
-mod common;
+use ebb_lab::{Host, Lab, Result, Server, roles};
 
-use ebb_lab::{Lab, Result, Server, roles};
-
-use common::Outcome;
+type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
 fn agent(a: &Server, property: &str) -> Result<String> {
     Ok(a.check(&["systemctl", "show", "--value", "-p", property, "ebb-agent.service"])?.trim().to_owned())
