@@ -64,6 +64,14 @@ fn alike(typed: &str, known: &[Known<'_>]) -> Vec<String> {
     scored.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
+/// The one of `names` that `typed` is most probably a slip for.
+#[must_use]
+pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |name: &'a str| (distance(typed, name), name);
+    let (score, name) = names.into_iter().map(near).min()?;
+    (score <= 1 + typed.chars().count() / 4).then_some(name)
+}
+
 /// Edits between two words: insert, delete, replace, or swap of neighbours, each one.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -125,6 +133,8 @@ mod tests {
                 Err(Why::NoSuchService { name: typed.into(), alike: vec![meant.into()] })
             );
         }
+        assert_eq!(nearest("unit", ["quic", "units", "udp"]), Some("units"));
+        assert_eq!(nearest("xyzzy", ["quic", "units", "udp"]), None);
         assert!(matches!(one("xyzzy", &known(&names)), Err(Why::NoSuchService { alike, .. }) if alike.is_empty()));
     }
 }

@@ -15,6 +15,7 @@ mod session;
 mod settings;
 mod text;
 mod time;
+mod typed;
 mod why;
 
 pub use door::{Door, Proto, Reach, UnixDoor};
@@ -32,4 +33,5 @@ pub use settings::{
 };
 pub use text::{bytes, duration, printable};
 pub use time::{Mono, Now, Span, Wall};
+pub use typed::SpanError;
 pub use why::{Stay, Why, passed_over};

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What could not be found out about this machine or about us.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,15 @@ pub fn boottime_ms() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Time since boot without the time asleep (`CLOCK_MONOTONIC`), as systemd counts it.
+#[must_use]
+pub fn monotonic() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec. Cannot fail for this clock, and would leave the zero if it did.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Milliseconds of the wall clock since 1970 (UTC); may jump, 0 for a clock before 1970.

@@ -69,13 +69,13 @@ impl Notify {
         self.send(&format!("STATUS={}", one_line(status)))
     }
 
-    /// It reads its configuration again; [`Self::ready`] is to follow. For `Type=notify`:
-    /// `notify-reload` (systemd 253) wants a time with it.
+    /// It reads its configuration again since `at` of `CLOCK_MONOTONIC`; [`Self::ready`] is to follow. The time is what
+    /// `Type=notify-reload` (systemd 253) asks for.
     ///
     /// # Errors
     /// [`Error::Notify`].
-    pub fn reloading(&self) -> Result<()> {
-        self.send("RELOADING=1")
+    pub fn reloading(&self, at: Duration) -> Result<()> {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", at.as_micros()))
     }
 
     /// It begins to stop.
@@ -145,10 +145,16 @@ mod tests {
             notify.ready("up\nMAINPID=1").unwrap();
             notify.status("2 holds").unwrap();
             notify.watchdog().unwrap();
-            notify.reloading().unwrap();
+            notify.reloading(Duration::from_micros(17)).unwrap();
             notify.stopping().unwrap();
             let said: Vec<String> = (0..5).map(|_| received(socket)).collect();
-            let wanted = ["READY=1\nSTATUS=up MAINPID=1", "STATUS=2 holds", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"];
+            let wanted = [
+                "READY=1\nSTATUS=up MAINPID=1",
+                "STATUS=2 holds",
+                "WATCHDOG=1",
+                "RELOADING=1\nMONOTONIC_USEC=17",
+                "STOPPING=1",
+            ];
             assert_eq!(said, wanted);
         }
         std::fs::remove_file(path).unwrap();

@@ -8,6 +8,7 @@ use ebb_wire::v1::{Which, Wish};
 
 use crate::commands::agent::AgentArgs;
 use crate::commands::completions::CompletionsArgs;
+use crate::commands::config::ConfigArgs;
 use crate::commands::drain::DrainArgs;
 use crate::commands::end::EndArgs;
 use crate::commands::events::EventsArgs;
@@ -81,6 +82,9 @@ pub enum Command {
     /// Shut the gates of all holds at boot
     #[command(after_long_help = commands::gate::EXAMPLES)]
     Gate(GateArgs),
+    /// Check the configuration, or show each key with its value and its origin
+    #[command(after_long_help = commands::config::EXAMPLES)]
+    Config(ConfigArgs),
     /// See it at work in a minute: two servers and their clients, in namespaces of their own
     #[command(name = "try", after_long_help = commands::TRY_EXAMPLES)]
     Try(TryArgs),
@@ -142,7 +146,7 @@ const TASKS: [(&str, &[&str]); 6] = [
     ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent", "gate"]),
+    ("Stay", &["agent", "gate", "config"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 

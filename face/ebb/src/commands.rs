@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod ask;
 pub mod completions;
+pub mod config;
 pub mod doctor;
 pub mod drain;
 pub mod end;

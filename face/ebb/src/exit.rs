@@ -122,6 +122,7 @@ impl Exit {
             Frame::Refused(refusal) => refusal.kind.into(),
             Frame::Finding(_) => Self::Failed,
             Frame::Step(step) if step.state == StepState::Failed => Self::Failed,
+            Frame::Fault(fault) if !fault.warning => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -131,6 +132,9 @@ impl Exit {
             | Frame::Plan(_)
             | Frame::Note(_)
             | Frame::Status(_)
+            | Frame::Fault(_)
+            | Frame::Checked(_)
+            | Frame::Setting(_)
             | Frame::Ended(_)
             | Frame::Listed(_)
             | Frame::Held(_)

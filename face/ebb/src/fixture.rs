@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Hold, HoldReport, Listed, Maintenance,
-    MaintenanceState, Note, Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session,
-    Status, Step, StepState,
+    Age, Checked, Door, DoorProof, DrainReport, EndReport, Event, Fault, Finding, Frame, Gate, Hold, HoldReport,
+    Listed, Maintenance, MaintenanceState, Note, Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport,
+    Service, Session, Setting, Status, Step, StepState,
 };
 use jiff::tz::TimeZone;
 
@@ -45,6 +45,30 @@ pub fn hold() -> Hold {
         except: Vec::new(),
         whole_server: false,
         covers: Vec::new(),
+    }
+}
+
+pub fn fault() -> Fault {
+    Fault {
+        file: "/etc/ebb/ebb.toml".to_owned(),
+        line: Some(3),
+        column: Some(1),
+        what: "there is no key `unit` in [service.mail]".to_owned(),
+        hint: Some("did you mean `units`?".to_owned()),
+        warning: false,
+    }
+}
+
+pub fn checked() -> Checked {
+    Checked { files: vec!["/etc/ebb/ebb.toml".to_owned()], faults: 1, warnings: 0, unseen: None }
+}
+
+pub fn setting() -> Setting {
+    Setting {
+        key: "guard.disk-root.warn_percent".to_owned(),
+        value: Some("15".to_owned()),
+        file: Some("/etc/ebb/ebb.toml.d/10-disk.toml".to_owned()),
+        line: Some(2),
     }
 }
 
@@ -263,6 +287,9 @@ pub fn frames() -> Vec<Frame> {
         Frame::Finding(finding()),
         Frame::Step(step()),
         Frame::Maintenance(maintenance()),
+        Frame::Fault(fault()),
+        Frame::Checked(checked()),
+        Frame::Setting(setting()),
         Frame::Drained(report()),
         Frame::Resumed(resumed()),
         Frame::Status(status()),

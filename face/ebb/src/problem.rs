@@ -47,6 +47,14 @@ pub enum Problem {
     /// The gates of all holds could not be shut.
     #[error("failed to shut the gates of all holds: {0}")]
     Gate(String),
+    /// The configuration has no such key.
+    #[error("there is no key `{asked}`")]
+    NoSuchKey {
+        /// As it was typed, printable.
+        asked: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
     /// A man page could not be written.
     #[error("failed to write man pages to {}", dir.display())]
     Man {
@@ -73,8 +81,12 @@ impl From<StartError> for Problem {
         };
         let (kind, help) = match &cause {
             _ if denied => (RefusalKind::NotPermitted, Some("run it as root, for example with sudo".to_owned())),
-            StartError::Config(_) => {
-                (RefusalKind::Failed, Some("mend the file, or name another with --config".to_owned()))
+            StartError::Config(error) => {
+                let faults: Vec<String> = error.faults.iter().map(ToString::to_string).collect();
+                let help = "mend the file, or name another with --config; `ebb config check` says more";
+                // One is in the error's own words.
+                let all = if faults.len() > 1 { format!("{}\n", faults.join("\n")) } else { String::new() };
+                (RefusalKind::Failed, Some(all + help))
             }
             StartError::Resident { .. } => (
                 RefusalKind::Failed,
@@ -100,7 +112,7 @@ impl Problem {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Agent { kind, .. } => *kind,
-            Self::NobodyToAsk => RefusalKind::Usage,
+            Self::NobodyToAsk | Self::NoSuchKey { .. } => RefusalKind::Usage,
             Self::Trial(cause) if cause.is_unsupported() => RefusalKind::Unsupported,
             Self::Output(_)
             | Self::Start(_)
@@ -125,6 +137,10 @@ impl Problem {
         match self {
             Self::Agent { help, .. } => help.clone(),
             Self::NobodyToAsk => Some("add --yes to do it unasked, or --dry-run to see what it would be".to_owned()),
+            Self::NoSuchKey { near, .. } => Some(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`ebb config explain` lists all keys".to_owned(),
+            }),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
             Self::Trial(error) => error.help().map(|help| help.to_string()),
             Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } | Self::Gate(_) => {

@@ -1,6 +1,7 @@
 //! Text as a view of frames: pure functions, one file per command.
 
 pub mod common;
+pub mod config;
 pub mod doctor;
 pub mod doors;
 pub mod drain;

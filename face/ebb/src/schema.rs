@@ -28,6 +28,9 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Finding(_) => "finding",
         Frame::Step(_) => "step",
         Frame::Maintenance(_) => "maintenance",
+        Frame::Fault(_) => "fault",
+        Frame::Checked(_) => "checked",
+        Frame::Setting(_) => "setting",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

@@ -1,18 +1,13 @@
 //! How durations and rates are typed.
 
 use ebb_model::Span;
-use jiff::{SignedDuration, SpanRelativeTo};
 
 /// A length of time as typed: `500ms`, `90s`, `30m`, `1h30m`, `2h`, `7d`.
 ///
 /// # Errors
 /// What is wrong, in words.
 pub fn duration(text: &str) -> Result<Span, String> {
-    let wrong = || "write a number with its unit, as in 500ms, 90s, 30m, 1h30m, 2h or 7d".to_owned();
-    let typed: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
-    // A day is 24 hours here: `--for 7d` counts time, it does not name a date.
-    let length: SignedDuration = typed.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    u64::try_from(length.as_millis()).map(Span).map_err(|_| "it must not be negative".to_owned())
+    text.parse().map_err(|error: ebb_model::SpanError| error.to_string())
 }
 
 /// A rate as typed, `100/s`, `30/m` or `5/h`, per second.

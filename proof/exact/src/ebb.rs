@@ -155,7 +155,8 @@ impl Ebb {
     }
 
     /// Beside its directory, which may be closed to others.
-    fn config(&self) -> PathBuf {
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
         self.state_dir.with_extension("toml")
     }
 
@@ -171,6 +172,7 @@ impl Drop for Ebb {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.state_dir);
         let _ = std::fs::remove_file(self.config());
+        let _ = std::fs::remove_dir_all(self.config().with_extension("toml.d"));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::world::World;
 /// Whoever reaches the socket may look; root and the operators may act. In one process with its caller an agent has no
 /// more rights than the caller, and nothing is asked.
 pub(crate) async fn check(world: &World, peer: &Peer, request: &Request) -> Result<(), Why> {
-    if !world.resident || peer.uid == 0 || !acts(request) || is_operator(&world.operators, peer).await {
+    if !world.resident || peer.uid == 0 || !acts(request) || is_operator(&world.config().operators, peer).await {
         return Ok(());
     }
     Err(Why::NotPermitted { what: format!("act as {}: neither root nor one of the operators in ebb.toml", peer.name) })

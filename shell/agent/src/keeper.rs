@@ -9,6 +9,7 @@ use ebb_kernel::gate;
 use ebb_model::{Event, EventKind, Record, Service, ServiceName};
 use ebb_systemd::Notify;
 
+use crate::config::Config;
 use crate::drain::watch::Outside;
 use crate::expiry::Told;
 use crate::sources::{gate_altered, listening, readable};
@@ -25,6 +26,8 @@ pub(crate) struct Keeper {
     world: Arc<World>,
     services: Vec<Service>,
     listeners: BTreeSet<u32>,
+    /// With which the services were read.
+    config: Arc<Config>,
     /// Said already: it is not repeated each second.
     trouble: Option<String>,
     notify: Notify,
@@ -40,6 +43,7 @@ impl Keeper {
             world: Arc::clone(world),
             services: Vec::new(),
             listeners: BTreeSet::new(),
+            config: world.config(),
             trouble: None,
             notify: notify.clone(),
             beats: 0,
@@ -62,6 +66,9 @@ impl Keeper {
             self.beats += 1;
             if self.beats.is_multiple_of(SLOW) {
                 self.keep_down().await;
+                if self.world.config_has_changed() {
+                    self.world.read_config_again();
+                }
             }
             // Who hangs above is not alive.
             let _ = self.notify.watchdog();
@@ -98,6 +105,12 @@ impl Keeper {
         if known.holds.is_empty() {
             // What another's holds may have shut here is theirs.
             return self.world.forget_gate();
+        }
+        let config = self.world.config();
+        if !Arc::ptr_eq(&config, &self.config) {
+            // Other groups make other services.
+            self.config = config;
+            self.services.clear();
         }
         let listeners = listening().unwrap_or_default();
         let mut added = false;

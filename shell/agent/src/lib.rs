@@ -25,7 +25,9 @@ mod verbs;
 mod world;
 
 pub use boot::{Restored, restore_gate};
-pub use config::ConfigError;
+pub use config::{
+    Checked, ConfigError, Explained, Fault, Origin, Setting, check as check_config, explain as explain_config,
+};
 pub use resident::{Resident, reside};
 
 use std::path::PathBuf;

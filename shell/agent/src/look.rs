@@ -55,7 +55,7 @@ fn add_held(world: &World, sight: &mut Sight) -> Result<(), Why> {
 /// With whether some sockets' owners were hidden from us.
 async fn sight_of_kernel(world: &World) -> Result<(Sight, bool), Why> {
     let by_unit = world.systemd.is_some();
-    let groups = world.groups.clone();
+    let groups = world.config().groups.clone();
     let sight = tokio::task::spawn_blocking(move || kernel_sight(by_unit)).await;
     let seen = sight.map_err(|error| Why::Unread { what: "this server".into(), cause: error.to_string() })?;
     let (mut sight, blind) = seen?;

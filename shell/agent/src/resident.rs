@@ -5,6 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ebb_kernel::boot;
 use ebb_link::{Door, LinkError};
 use ebb_systemd::Notify;
 
@@ -59,7 +60,7 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
             0
         }
     };
-    let group = ebb_kernel::boot::group_id(READERS);
+    let group = boot::group_id(READERS);
     let door = Door::open(&socket, group).await.map_err(|error| match error {
         LinkError::Served { path } => StartError::Resident { path: path.into() },
         error => StartError::System { what: "its socket", source: error.into() },
@@ -103,20 +104,36 @@ impl Resident {
         self.adopted
     }
 
-    /// Serves until `stop`. Holds, gates and what is remembered of drains stay: the next agent goes on with them.
-    pub async fn serve(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop`. Holds, gates and what is remembered of drains stay: the next agent goes on with them. Each time
+    /// that `again` has been waited for, the configuration is read again.
+    pub async fn serve(self, stop: impl Future<Output = ()>, mut again: impl AsyncFnMut()) {
         let (intake, server) = ebb_link::resident();
         let intake = intake.naming(crate::world::user_name);
-        // Nobody listens to this where it was started by hand.
-        let _ = self.notify.ready(&format!("serves at {}", self.door.path().display()));
         if let Err(why) = crate::maintenance::adopt(&self.world) {
             self.world.complain(&format!("a maintenance cannot be gone on with: {why}"));
         }
+        let (world, notify) = (&self.world, &self.notify);
+        let serves = format!("serves at {}", self.door.path().display());
+        let ready = || {
+            let trouble = world.config_trouble().map_or_else(String::new, |trouble| format!("; {}", trouble.what));
+            // Nobody listens to this where it was started by hand.
+            let _ = notify.ready(&format!("{serves}{trouble}"));
+        };
+        ready();
+        let reload = async {
+            loop {
+                again().await;
+                let _ = notify.reloading(boot::monotonic());
+                world.read_config_again();
+                ready();
+            }
+        };
         let keeper = Keeper::new(&self.world, &self.notify);
         tokio::select! {
             () = self.door.serve(intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
+            () = reload => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();

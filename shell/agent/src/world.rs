@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use ebb_decide::services::Group;
 use ebb_kernel::{boot, gate, process};
-use ebb_model::{Event, Mono, Now, Service, ServiceName, Settings, Wall, Watcher, Who, Why};
+use ebb_model::{Event, Mono, Now, Service, ServiceName, Wall, Watcher, Who, Why};
 use ebb_store::Store;
 use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
 
+use crate::config::{self, Config};
 use crate::drain::runs::Runs;
 use crate::maintenance::Driven;
-use crate::{Place, StartError, config};
+use crate::{Place, StartError};
 
 /// Name of our table in the kernel.
 pub(crate) const TABLE: &str = "ebb";
@@ -26,18 +26,27 @@ pub(crate) const PROBE_MARK: u32 = 0x6562_6200;
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 const LOCK_AGAIN: Duration = Duration::from_millis(1);
 
+/// Why the newest configuration is not what counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigTrouble {
+    pub(crate) what: String,
+    pub(crate) mend: &'static str,
+}
+
 pub(crate) struct World {
     pub(crate) place: Place,
-    pub(crate) groups: Vec<Group>,
-    settings: Arc<Settings>,
     pub(crate) systemd: Option<Systemd>,
     pub(crate) boot_id: String,
     pub(crate) me: Watcher,
     pub(crate) who: Who,
     /// The agent outlives its callers: drains go on without viewers, and a keeper looks after what is held.
     pub(crate) resident: bool,
-    /// Who may act, beside root.
-    pub(crate) operators: Vec<String>,
+    /// Swapped as a whole; see [`Self::config`].
+    config: RwLock<Arc<Config>>,
+    /// Why the newest configuration was not taken as it is, if it was not.
+    config_trouble: Mutex<Option<ConfigTrouble>>,
+    /// The files as they were before they were read last.
+    config_stamp: Mutex<config::Stamp>,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
     /// The maintenance that it drives.
@@ -54,7 +63,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn open(place: Place, resident: bool) -> Result<Self, StartError> {
+        let stamp = config::stamp(&place.config);
         let config = config::read(&place.config)?;
+        Self::over(place, config, stamp, resident)
+    }
+
+    /// The same over a configuration that has been read.
+    pub(crate) fn over(place: Place, config: Config, stamp: config::Stamp, resident: bool) -> Result<Self, StartError> {
         let store = Store::open(&place.state_dir)?;
         let system = |what: &'static str| {
             move |source: Box<dyn std::error::Error + Send + Sync>| StartError::System { what, source }
@@ -66,14 +81,14 @@ impl World {
         let real_systemd = config.systemd && ebb_systemd::is_running();
         Ok(Self {
             place,
-            groups: config.groups,
-            settings: Arc::new(Settings::default()),
             systemd: real_systemd.then(Systemd::new),
             boot_id: boot_id.as_str().to_owned(),
             me: Watcher { pid: process::Pid::current().get(), started_ticks: own },
             who: who(),
             resident,
-            operators: config.operators,
+            config: RwLock::new(Arc::new(config)),
+            config_trouble: Mutex::new(None),
+            config_stamp: Mutex::new(stamp),
             runs: Runs::default(),
             maintenance: Driven::default(),
             starting: Mutex::default(),
@@ -84,9 +99,49 @@ impl World {
         })
     }
 
-    /// What the operator has settled.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings)
+    /// What the operator has settled, as it is now. Keep it for the length of one piece of work, which then sees one truth.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why the newest configuration is not what counts, or not all of it; none if it is.
+    pub(crate) fn config_trouble(&self) -> Option<ConfigTrouble> {
+        self.config_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its files are others than those that were read last.
+    pub(crate) fn config_has_changed(&self) -> bool {
+        let stamp = config::stamp(&self.place.config);
+        stamp != *self.config_stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the configuration again. One with faults is refused as a whole, and what was before stands. That is said
+    /// once.
+    pub(crate) fn read_config_again(&self) {
+        // Before it is read: what is changed meanwhile is read again.
+        *self.config_stamp.lock().unwrap_or_else(PoisonError::into_inner) = config::stamp(&self.place.config);
+        let trouble = match config::read(&self.place.config) {
+            Ok(mut new) => {
+                let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+                let same = new.systemd == config.systemd;
+                new.systemd = config.systemd;
+                *config = Arc::new(new);
+                let what = "`systemd` has changed in the configuration, which a running agent cannot follow; all else was taken";
+                (!same).then(|| ConfigTrouble { what: what.to_owned(), mend: "systemctl restart ebb-agent" })
+            }
+            Err(error) => {
+                let what = format!("the configuration is refused, and the one before stands: {error}");
+                Some(ConfigTrouble {
+                    what,
+                    mend: "`ebb config check` shows every fault; it is taken once there is none",
+                })
+            }
+        };
+        let mut told = self.config_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| told.as_ref() != Some(*trouble)) {
+            self.complain(&trouble.what);
+        }
+        *told = trouble;
     }
 
     /// The store, for one short use; never across an await.

@@ -42,6 +42,12 @@ pub enum Frame {
     Step(Step),
     /// A maintenance as it is now. Of one that is watched the last word.
     Maintenance(Maintenance),
+    /// Something wrong in the configuration, or probably not meant.
+    Fault(Fault),
+    /// The configuration was checked.
+    Checked(Checked),
+    /// One key of the configuration.
+    Setting(Setting),
     /// It could not be done, for one service or as a whole.
     Refused(Refusal),
     /// Nothing more comes.
@@ -67,7 +73,13 @@ impl Frame {
             Self::Finding(finding) => finding.service.as_deref(),
             Self::Ended(report) => Some(&report.service),
             Self::Listed(listed) => Some(&listed.service),
-            Self::Session(_) | Self::Step(_) | Self::Maintenance(_) | Self::Done => None,
+            Self::Session(_)
+            | Self::Step(_)
+            | Self::Maintenance(_)
+            | Self::Fault(_)
+            | Self::Checked(_)
+            | Self::Setting(_)
+            | Self::Done => None,
         }
     }
 }
@@ -112,6 +124,49 @@ pub struct Finding {
     pub what: String,
     /// The command, or the word, that mends it.
     pub mend: String,
+}
+
+/// Something in the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// In which file.
+    pub file: String,
+    /// In which line, from 1; none if it is about the file as a whole.
+    pub line: Option<u64>,
+    /// In which column, in characters from 1.
+    pub column: Option<u64>,
+    /// What, in a sentence.
+    pub what: String,
+    /// What helps.
+    pub hint: Option<String>,
+    /// False: the configuration is refused for it. True: it is taken all the same.
+    pub warning: bool,
+}
+
+/// What a check of the configuration came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Checked {
+    /// Files that were read, the later over the earlier.
+    pub files: Vec<String>,
+    /// For any of these it is refused.
+    pub faults: u64,
+    /// Probably not meant.
+    pub warnings: u64,
+    /// Why names could not be compared with the services of this server, if they could not.
+    pub unseen: Option<String>,
+}
+
+/// One key of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Setting {
+    /// As in `guard.disk-root.path`.
+    pub key: String,
+    /// As it is written in TOML; none if it is not set. What may be a secret is not in it.
+    pub value: Option<String>,
+    /// The file that says so; none: nobody does, it is the default.
+    pub file: Option<String>,
+    /// The line there, from 1.
+    pub line: Option<u64>,
 }
 
 /// A word to the operator.

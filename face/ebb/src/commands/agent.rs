@@ -18,7 +18,8 @@ EXAMPLES
   ip netns exec trial ebb agent --state-dir /tmp/trial
       the same with a state directory, a socket and a network of its own, to try it
 
-packaging/ebb-agent.service runs it under systemd. SIGTERM ends it; holds, gates and drains stay, and the next agent goes on.";
+packaging/ebb-agent.service runs it under systemd. SIGTERM ends it; holds, gates and drains stay, and the next agent goes on.
+SIGHUP makes it read its configuration again, which it does by itself too, some seconds after a change.";
 
 /// `ebb agent`
 #[derive(Debug, Args)]
@@ -41,6 +42,8 @@ pub fn socket(globals: &Globals) -> PathBuf {
 pub async fn run(globals: &Globals, screen: &mut Screen) -> Result<Exit, Problem> {
     let hear = |kind| signal(kind).map_err(Problem::Start);
     let (mut interrupt, mut terminate) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+    // From the beginning: unheard, it would end us.
+    let mut hangup = hear(SignalKind::hangup())?;
     let path = socket(globals);
     let resident = ebb_agent::reside(super::place(globals), path.clone()).await?;
     let adopted = match resident.adopted() {
@@ -56,6 +59,9 @@ pub async fn run(globals: &Globals, screen: &mut Screen) -> Result<Exit, Problem
             _ = terminate.recv() => {}
         }
     };
-    resident.serve(stop).await;
+    let again = async || {
+        let _ = hangup.recv().await;
+    };
+    resident.serve(stop, again).await;
     Ok(Exit::Done)
 }

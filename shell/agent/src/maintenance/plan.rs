@@ -28,7 +28,8 @@ pub(super) async fn make(
     not: Vec<ServiceName>,
     services: &[Service],
 ) -> Result<MaintenancePlan, Why> {
-    let settings = world.settings();
+    let config = world.config();
+    let settings = &config.settings;
     let deadline = request.deadline_seconds.map(Span::seconds).or(settings.maintenance.deadline);
     let then = match request.then {
         None => settings.maintenance.then,
@@ -73,7 +74,8 @@ async fn uses(
     services: &[Service],
 ) -> BTreeMap<ServiceName, BTreeSet<ServiceName>> {
     let mut uses: BTreeMap<ServiceName, BTreeSet<ServiceName>> = BTreeMap::new();
-    let settings = world.settings();
+    let config = world.config();
+    let settings = &config.settings;
     for (user, used) in &settings.maintenance.uses {
         let (Ok(user), used) = (ServiceName::new(user.clone()), used.iter().cloned().map(ServiceName::new)) else {
             continue;

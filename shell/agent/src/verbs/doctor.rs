@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use ebb_decide::maintenance::{Next, next};
 use ebb_link::Reply;
-use ebb_model::{ServiceName, Span, Why, duration, resume_server};
+use ebb_model::{ServiceName, Why, duration, resume_server};
 use ebb_wire::v1::{Finding, Frame};
 
 use super::services::Known;
 use super::status::watcher;
 use crate::world::World;
 use crate::{converge, lockout, look};
-
-/// A hold that is older than this, and was not said to be, may have been forgotten.
-const FORGOTTEN: Span = Span::seconds(7 * 24 * 3600);
 
 pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
     let known = Known::read(world)?;
@@ -23,6 +20,9 @@ pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why>
     holds(world, &known, &mut found);
     servers(world, &mut found);
     drains(world, &known, &mut found);
+    if let Some(trouble) = world.config_trouble() {
+        found.push(finding(None, trouble.what, trouble.mend));
+    }
     for text in lockout::drift(world, &known) {
         found.push(finding(
             None,
@@ -80,6 +80,8 @@ async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result
 /// Holds that nobody may remember.
 fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
     let now = world.now().wall;
+    // One that is older than this, and was not said to be, may have been forgotten.
+    let forgotten = world.config().settings.holds.forgotten_after;
     for hold in known.holds.iter().filter(|hold| !hold.whole_server) {
         let mend =
             format!("ask {}; or, in their name: ebb resume {} --as {}", hold.by.name, hold.service, hold.requester);
@@ -89,7 +91,7 @@ fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
                 let text = format!("the hold of {by} was meant to end {} ago", duration(now.since(until)));
                 found.push(finding(Some(&hold.service), text, mend));
             }
-            None if now.since(hold.since) > FORGOTTEN => {
+            None if now.since(hold.since) > forgotten => {
                 let text = format!("the hold of {by} has stood for {}", duration(now.since(hold.since)));
                 found.push(finding(Some(&hold.service), text, mend));
             }
@@ -105,6 +107,7 @@ fn holds(world: &World, known: &Known, found: &mut Vec<Finding>) {
 /// Holds on the whole server that somebody may have forgotten, and maintenance that waits for somebody.
 fn servers(world: &World, found: &mut Vec<Finding>) {
     let now = world.now().wall;
+    let forgotten = world.config().settings.holds.forgotten_after;
     for server in world.store().server_holds().unwrap_or_default() {
         let by = format!("`{}` (by {})", server.requester, server.by.name);
         let stands = duration(now.since(server.since));
@@ -112,7 +115,7 @@ fn servers(world: &World, found: &mut Vec<Finding>) {
             Some(until) if until < now => {
                 format!("the hold of {by} on the server was meant to end {} ago", duration(now.since(until)))
             }
-            None if now.since(server.since) > FORGOTTEN => {
+            None if now.since(server.since) > forgotten => {
                 format!("the hold of {by} on the server has stood for {stands}")
             }
             _ => continue,

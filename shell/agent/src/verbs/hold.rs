@@ -32,7 +32,7 @@ impl Checked {
     /// Checks the words of a wish; what is wrong comes back all at once.
     pub(crate) fn new(world: &World, wish: &Wish, by: &Who) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
-        let default = world.settings().holds.default_reason.clone();
+        let default = world.config().settings.holds.default_reason.clone();
         let reason = if wish.reason.trim().is_empty() { default.unwrap_or_default() } else { wish.reason.clone() };
         if wish.unasked && reason.is_empty() {
             faults.push(

@@ -40,7 +40,7 @@ pub(crate) fn merge(world: &World, wish: &Checked, level: Level, not: &[ServiceN
         mono: now.mono + span,
         reopen: wish.reopen,
     });
-    let open: BTreeSet<String> = world.settings().holds.server_leaves_open.iter().cloned().collect();
+    let open: BTreeSet<String> = world.config().settings.holds.server_leaves_open.iter().cloned().collect();
     let mut server = old.unwrap_or_else(|| ServerHold {
         requester: wish.requester.clone(),
         level,
