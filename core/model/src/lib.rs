@@ -6,6 +6,7 @@
 mod door;
 mod drain;
 mod event;
+mod guard;
 mod hold;
 mod name;
 mod record;
@@ -19,6 +20,7 @@ mod why;
 pub use door::{Door, Proto, Reach, UnixDoor};
 pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};
+pub use guard::{Change, Checks, Fact, Guard, Login, Measured, Others, Permit, Trend, Unit, Verdict};
 pub use hold::{Cidr, End, Hold, Level, Who};
 pub use name::{NameError, Requester, ServiceName};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
@@ -26,7 +28,7 @@ pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, U
 pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
 pub use settings::{
     AtShutdown, Backup, Check, GuardSettings, HoldSettings, MailTls, MaintenanceSettings, NotifySettings, NotifyWay,
-    Occasion, ProtectSettings, Settings, WebhookFormat,
+    Occasion, ProtectSettings, Settings, WebhookFormat, built_in,
 };
 pub use text::{bytes, duration, printable};
 pub use time::{Mono, Now, Span, Wall};

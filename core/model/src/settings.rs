@@ -304,3 +304,21 @@ pub enum WebhookFormat {
     /// Matrix: `m.room.message` by PUT, the transaction's id added to the URL.
     Matrix,
 }
+
+/// The guards that are asked without being configured.
+#[must_use]
+pub fn built_in() -> BTreeMap<String, GuardSettings> {
+    let disk = |path: &str| Check::Disk { path: path.to_owned(), warn_percent: 10.0, refuse_percent: 3.0 };
+    let guard = |name: &str, check, warn_only| {
+        (name.to_owned(), GuardSettings { check, warn_only, off: false, timeout: Span::seconds(10) })
+    };
+    BTreeMap::from([
+        guard("permission", Check::Permission, false),
+        guard("disk-root", disk("/"), false),
+        guard("disk-var", disk("/var"), false),
+        guard("failed-units", Check::FailedUnits, false),
+        guard("users", Check::Users, true),
+        guard("clock", Check::Clock, false),
+        guard("last-door", Check::LastDoor { others: BTreeMap::new() }, true),
+    ])
+}
