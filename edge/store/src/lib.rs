@@ -3,6 +3,7 @@
 //! Written with `journal_mode=DELETE` and `synchronous=FULL`: what was acknowledged survives a power
 //! loss, and a reader needs no right to write (a WAL's readers do). Several `ebb` processes share the file.
 
+mod checks;
 mod copy;
 mod format;
 
@@ -19,7 +20,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use rustix::fs::Access;
 
 /// Version of the tables; a file of a newer one is refused.
-const SCHEMA: i64 = 1;
+///
+/// 1: holds, records, baselines, events. 2: checks.
+const SCHEMA: i64 = 2;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many events are kept.
@@ -250,8 +253,14 @@ impl Store {
         }
         let what = "make the tables";
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        // Another process may have been faster.
+        let found = version(&txn, path)?;
+        check_version(found, path)?;
         txn.execute_batch(TABLES).map_err(failed(what))?;
-        copy::restore(&txn, &self.dir).map_err(failed(what))?;
+        // Only a store that was made just now has lost anything; to an older one the new tables are added.
+        if found == 0 {
+            copy::restore(&txn, &self.dir).map_err(failed(what))?;
+        }
         txn.pragma_update(None, "user_version", SCHEMA).map_err(failed(what))?;
         txn.commit().map_err(failed(what))
     }
@@ -532,6 +541,7 @@ CREATE TABLE IF NOT EXISTS events (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, number INTEGER NOT NULL,
   service TEXT, text TEXT NOT NULL, fields TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS checks (label TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
 
