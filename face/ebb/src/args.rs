@@ -7,6 +7,7 @@ use ebb_model::Span;
 use ebb_wire::v1::{Which, Wish};
 
 use crate::commands::agent::AgentArgs;
+use crate::commands::check::CheckArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::drain::DrainArgs;
 use crate::commands::end::EndArgs;
@@ -127,6 +128,9 @@ pub enum Verb {
     /// Find what is not as it should be, and what mends it
     #[command(after_long_help = commands::doctor::EXAMPLES)]
     Doctor,
+    /// Ask the guards: is this server fit to be worked on, and as well as before
+    #[command(after_long_help = commands::check::EXAMPLES)]
+    Check(CheckArgs),
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -134,7 +138,7 @@ pub enum Verb {
 
 /// Commands by task, as `ebb --help` lists them.
 const TASKS: [(&str, &[&str]); 6] = [
-    ("Look", &["services", "sessions", "status", "doctor", "events"]),
+    ("Look", &["services", "sessions", "status", "check", "doctor", "events"]),
     ("Take out of service", &["drain", "watch", "end"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Hold, HoldReport, Listed, Note, Outcome,
-    Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status,
+    Age, Door, DoorProof, DrainReport, EndReport, Event, Finding, Frame, Gate, Guard, Hold, HoldReport, Listed, Note,
+    Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Status, Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 
@@ -166,6 +166,20 @@ pub fn finding() -> Finding {
     }
 }
 
+pub fn guard() -> Guard {
+    Guard {
+        name: "failed-units".to_owned(),
+        verdict: Some(Verdict::Refuse),
+        why: "postfix@-.service has failed".to_owned(),
+        measured: Some(1.0),
+        measured_in: Some("count".to_owned()),
+        amiss: vec!["postfix@-.service".to_owned()],
+        trend: Some(Trend::Worse),
+        verdict_before: Some(Verdict::Pass),
+        regression: true,
+    }
+}
+
 pub fn note() -> Note {
     Note { service: Some("nginx".to_owned()), warning: true, text: "clients may retry".to_owned() }
 }
@@ -229,6 +243,7 @@ pub fn frames() -> Vec<Frame> {
         Frame::Plan(plan()),
         Frame::Note(note()),
         Frame::Finding(finding()),
+        Frame::Guard(guard()),
         Frame::Drained(report()),
         Frame::Resumed(resumed()),
         Frame::Status(status()),

@@ -26,6 +26,7 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Held(_) => "held",
         Frame::Released(_) => "released",
         Frame::Finding(_) => "finding",
+        Frame::Guard(_) => "guard",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

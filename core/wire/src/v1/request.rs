@@ -33,6 +33,8 @@ pub enum Request {
     },
     /// What is not as it should be.
     Doctor,
+    /// Ask the guards.
+    Check(CheckRequest),
     /// What happened.
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
@@ -217,6 +219,23 @@ pub struct ReleaseRequest {
     pub requester: String,
     /// Print what would happen, and change nothing.
     pub dry_run: bool,
+}
+
+/// `ebb check`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// Which guards; all if empty.
+    pub guards: Vec<String>,
+    /// Keep the list, to compare later ones with it.
+    #[serde(default)]
+    pub save: bool,
+    /// Compare with the list that was kept.
+    #[serde(default)]
+    pub against: bool,
+    /// The asker's process: its own login is not somebody else's.
+    #[serde(default)]
+    pub asker_pid: Option<u32>,
 }
 
 /// `ebb events`.
