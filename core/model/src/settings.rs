@@ -310,7 +310,7 @@ pub enum WebhookFormat {
 pub fn built_in() -> BTreeMap<String, GuardSettings> {
     let disk = |path: &str| Check::Disk { path: path.to_owned(), warn_percent: 10.0, refuse_percent: 3.0 };
     let guard = |name: &str, check, warn_only| {
-        (name.to_owned(), GuardSettings { check, warn_only, off: false, timeout: Span::seconds(10) })
+        (name.to_owned(), GuardSettings { check, warn_only, off: false, timeout: Span::seconds(30) })
     };
     BTreeMap::from([
         guard("permission", Check::Permission, false),

@@ -169,12 +169,18 @@ fn here(program: &str, order: &Order<'_>) -> Command {
 fn by_systemd(program: &str, order: &Order<'_>) -> Command {
     let mut command = Command::new("systemd-run");
     command.args(["--wait", "--pipe", "--collect", "--service-type=exec", "--description=a command of ebb"]);
-    command.arg(format!("--property=RuntimeMaxSec={}ms", order.within.0.max(1)));
+    // systemd counts microseconds.
+    let within = match order.within.0 {
+        within if within > u64::MAX / 2000 => "infinity".to_owned(),
+        within => format!("{}ms", within.max(1)),
+    };
+    command.arg(format!("--property=RuntimeMaxSec={within}"));
     command.arg(format!("--unit={UNIT}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     // It has had its time when it is told to end.
     command.arg("--property=TimeoutStopSec=1s").arg("--property=WorkingDirectory=/");
     command.args(order.environment.keys().map(|name| format!("--setenv={name}")));
-    command.arg("--").arg(program).args(&order.command[1..]);
+    // It would put variables in the place of their names.
+    command.arg("--").arg(program).args(order.command[1..].iter().map(|word| word.replace('$', "$$")));
     // What it says of the end must come to us, in words as we know them.
     command.env("SYSTEMD_LOG_TARGET", "console").env("SYSTEMD_LOG_LEVEL", "info");
     command.env("SYSTEMD_LOG_COLOR", "0").env("SYSTEMD_LOG_TIME", "0").env("SYSTEMD_LOG_LOCATION", "0");
@@ -269,41 +275,41 @@ fn ran(out: &Kept, err: &Kept, code: Option<i32>) -> Ran {
     Ran { code, out: out.text(), err: err.text(), cut: out.cut || err.cut }
 }
 
-/// How systemd-run's words end, and what they say: its own exit code does not tell a command that ended with 1 from one
-/// that was never started.
+/// With which code systemd ends for a program that it could not execute (`EXIT_EXEC`).
+const NOT_EXECUTED: i32 = 203;
+/// systemd-run's last words: its own exit code does not tell a command that ended with 1 from one that was never
+/// started.
 const RESULT: &str = "Finished with result: ";
 const ENDED: &str = "Main processes terminated with: ";
 
 fn reported(program: &str, within: Span, out: &Kept, err: &Kept) -> Result<Ran, RunError> {
     let text = err.text();
-    // The last of each: what the command itself says comes before.
-    let last = |word: &str| text.lines().rev().find_map(|line| line.trim().strip_prefix(word));
-    let (Some(result), main) = (last(RESULT), last(ENDED)) else {
+    // The last word is systemd-run's; it need not begin a line, if the command has not ended its own.
+    let Some(at) = text.rfind(RESULT) else {
         let said = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing was said");
         if said.starts_with("Failed to find executable") {
             return Err(RunError::NoProgram { program: program.to_owned() });
         }
         return Err(RunError::Systemd { program: program.to_owned(), said: said.to_owned() });
     };
-    if result == "timeout" {
+    let (own, report) = text.split_at(at);
+    let said = |word: &str| report.lines().find_map(|line| line.trim().strip_prefix(word));
+    if said(RESULT) == Some("timeout") {
         return Err(RunError::TooSlow { program: program.to_owned(), within });
     }
     // `code=exited/status=1`; later also `code=exited, status=1/FAILURE`.
-    let part = |name: &str| main?.split([',', '/', ' ']).find_map(|part| part.trim().strip_prefix(name));
+    let part = |name: &str| said(ENDED)?.split([',', '/', ' ']).find_map(|part| part.trim().strip_prefix(name));
     let code = match (part("code="), part("status=")) {
         (Some("exited"), Some(status)) => status.parse().ok(),
         _ => None,
     };
-    let mut ran = ran(out, err, code);
-    ran.err = own_words(&ran.err);
+    let first = own.lines().next().filter(|line| line.starts_with("Running as unit: "));
+    let own = first.map_or(own, |line| own[line.len()..].trim_start_matches('\n'));
+    let ran = Ran { err: own.to_owned(), ..ran(out, err, code) };
+    if ran.code == Some(NOT_EXECUTED) && ran.first_line().is_empty() {
+        return Err(RunError::Systemd { program: program.to_owned(), said: "it cannot be executed".to_owned() });
+    }
     Ok(ran)
-}
-
-/// What the command itself has said, without what systemd-run said around it.
-fn own_words(text: &str) -> String {
-    let theirs = ["Running as unit: ", RESULT, ENDED, "Service runtime: ", "CPU time consumed: ", "Memory peak: "];
-    let own = text.lines().filter(|line| !theirs.iter().any(|word| line.starts_with(word)));
-    own.flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn what_is_amiss_is_seen_and_what_became_worse_is_named() -> Outcome {
 
     // An almost full disk. The agent has its own view of mounts made later; a command of its own has the machine's.
     a.check(&["systemctl", "stop", "ebb-agent.service"])?;
-    a.check(&["sh", "-c", "mount -t tmpfs -o size=10m tmpfs /var && head -c 9900000 /dev/zero >/var/fill"])?;
+    a.check(&["sh", "-c", "mount -t tmpfs -o size=10m tmpfs /var && head -c 10300000 /dev/zero >/var/fill"])?;
     let full = ebb(&a, &["check", "disk-var", "disk-root"])?;
     a.check(&["umount", "-l", "/var"])?;
     assert_eq!((full.code, says(&full, "disk-var")), (Some(1), Some(Verdict::Refuse)), "{full:?}");
@@ -192,7 +192,12 @@ async fn inside() {
     assert!(!own.contains(ran.out.lines().next().unwrap()), "it may more than we: {ran:?}");
     assert_eq!((ran.out.lines().nth(1), ran.err.as_str()), (Some("of \"ours\""), ""));
 
-    for (script, code) in [("exit 1", Some(1)), ("exit 2", Some(2)), ("exit 203", Some(203)), ("kill -9 $$", None)] {
+    let words = ["printf", "%s|", "$SECRET", "${HOME}", "$$", "%n", "a  b"].map(str::to_owned);
+    let as_typed = run(&Order::new(&words, long, Place::Systemd)).await.unwrap();
+    assert_eq!(as_typed.out, "$SECRET|${HOME}|$$|%n|a  b|");
+    for (script, code) in
+        [("exit 1", Some(1)), ("exit 2", Some(2)), ("echo; echo x; exit 203", Some(203)), ("kill -9 $$", None)]
+    {
         assert_eq!(outside(script, long).await.unwrap().code, code, "{script}");
     }
     let garbage = outside(r"printf '\033[2J\377 words\n'; echo oops >&2; exit 1", long).await.unwrap();

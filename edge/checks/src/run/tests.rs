@@ -111,6 +111,11 @@ fn the_end_is_read_from_systemds_words() {
     );
     let one = one.unwrap();
     assert_eq!((one.code, one.first_line().as_str()), (Some(1), "lagging"));
+    let unended = said(
+        "Running as unit: run-u7.service\noopsFinished with result: exit-code\nMain processes terminated with: code=exited/status=1\n",
+    );
+    let unended = unended.unwrap();
+    assert_eq!((unended.code, unended.err.as_str()), (Some(1), "oops"));
     let later = said(
         "Finished with result: exit-code\nMain processes terminated with: code=exited, status=2/INVALIDARGUMENT\n",
     );
