@@ -5,6 +5,7 @@ pub mod drain;
 pub mod effective;
 pub mod expiry;
 pub mod gate;
+pub mod guards;
 pub mod ledger;
 pub mod maintenance;
 pub mod resolve;

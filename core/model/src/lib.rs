@@ -6,6 +6,7 @@
 mod door;
 mod drain;
 mod event;
+mod guard;
 mod hold;
 mod name;
 mod record;
@@ -21,6 +22,7 @@ mod why;
 pub use door::{Door, Proto, Reach, UnixDoor};
 pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};
+pub use guard::{Change, Checks, Fact, Guard, Login, Measured, Others, Permit, Trend, Unit, Verdict};
 pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resume_server};
 pub use name::{NameError, Requester, ServiceName};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};

@@ -1,5 +1,5 @@
 //! This machine's boot, clocks, and who we are.
-#![expect(unsafe_code, reason = "clock_gettime, sysconf, geteuid and getpwuid_r have no safe form in std")]
+#![expect(unsafe_code, reason = "clock_gettime, adjtimex, sysconf, geteuid and getpwuid_r have no safe form in std")]
 
 use std::ffi::CStr;
 use std::fmt;
@@ -99,6 +99,21 @@ pub(crate) fn ticks_per_second() -> u64 {
 pub fn effective_uid() -> u32 {
     // SAFETY: no memory involved, never fails.
     unsafe { libc::geteuid() }
+}
+
+/// Whether the kernel calls its clock synchronised: somebody (chrony, ntpd, timesyncd) keeps telling it so.
+///
+/// # Errors
+/// We may not ask: a seccomp filter that forbids setting the clock forbids this too.
+pub fn clock_is_synchronised() -> io::Result<bool> {
+    // SAFETY: timex is plain data, for which all zero is a valid value; zero modes only read.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one timex.
+    let state = unsafe { libc::adjtimex(&raw mut clock) };
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0)
 }
 
 /// What we may need a right for; numbers of linux/capability.h.
@@ -245,6 +260,19 @@ mod tests {
         let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         assert!(boottime_ms().abs_diff((uptime * 1000.0) as u64) < 60_000);
         assert!(ticks_per_second() >= 1);
+    }
+
+    #[test]
+    fn the_clock_is_what_the_kernel_says() {
+        let Ok(said) = std::process::Command::new("adjtimex").arg("--print").output() else {
+            // Without that program: at least an answer, and the same one twice.
+            assert_eq!(clock_is_synchronised().unwrap(), clock_is_synchronised().unwrap());
+            return;
+        };
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let status = said.lines().find_map(|line| line.trim().strip_prefix("status: ")).map(str::trim);
+        let status: i32 = status.unwrap().parse().unwrap();
+        assert_eq!(clock_is_synchronised().unwrap(), status & libc::STA_UNSYNC == 0);
     }
 
     #[test]

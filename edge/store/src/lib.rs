@@ -3,6 +3,7 @@
 //! Written with `journal_mode=DELETE` and `synchronous=FULL`: what was acknowledged survives a power
 //! loss, and a reader needs no right to write (a WAL's readers do). Several `ebb` processes share the file.
 
+mod checks;
 mod copy;
 mod format;
 mod runs;
@@ -23,6 +24,8 @@ use rustix::fs::Access;
 use server::{HELD, forget_unheld};
 
 /// Version of the tables; a file of a newer one is refused.
+///
+/// 1: holds, records, baselines, events. 2: checks.
 const SCHEMA: i64 = 2;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
@@ -288,6 +291,9 @@ impl Store {
         }
         let what = "make the tables";
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        // Another process may have been faster.
+        let found = version(&txn, path)?;
+        check_version(found, path)?;
         txn.execute_batch(TABLES).map_err(failed(what))?;
         // Into a file made just now; what an older ebb wrote is whole.
         if found == 0 {
@@ -591,6 +597,7 @@ CREATE TABLE IF NOT EXISTS journal (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, at_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
   entry TEXT NOT NULL, step TEXT, word TEXT, text TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS checks (label TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
 

@@ -339,3 +339,81 @@ fn runs_and_their_journals_are_read_back_whole() {
     assert_eq!(store.run(Some(1)).unwrap().unwrap().plan, plan);
     assert_eq!(store.run(Some(9)).unwrap(), None);
 }
+
+fn checks() -> ebb_model::Checks {
+    use ebb_model::{Guard, Measured, Unit, Verdict};
+    let measured = |unit| Some(Measured { value: 2.5, unit });
+    let guard = |number: usize, verdict, measured| Guard {
+        name: format!("guard-{number}"),
+        verdict,
+        why: "disk \"full\"".into(),
+        measured,
+        amiss: ["a.service".to_owned()].into(),
+        of_beginning: number == 0,
+    };
+    let mut guards: Vec<Guard> =
+        Unit::ALL.into_iter().enumerate().map(|(number, unit)| guard(number, Verdict::Warn, measured(unit))).collect();
+    guards.extend(Verdict::ALL.into_iter().enumerate().map(|(number, verdict)| guard(10 + number, verdict, None)));
+    ebb_model::Checks { at: Wall(1_700_000_000_000), guards }
+}
+
+#[test]
+fn a_list_of_checks_is_kept_replaced_and_forgotten() {
+    let dir = Dir::new("checks");
+    let mut store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.checks("before").unwrap(), None);
+    store.forget_checks("before").unwrap();
+    assert!(!dir.0.exists(), "nothing was there to be written");
+    store.keep_checks("before", &checks()).unwrap();
+    assert_eq!(Store::open(&dir.0).unwrap().checks("before").unwrap(), Some(checks()));
+    assert_eq!(store.checks("other").unwrap(), None);
+    let less = ebb_model::Checks { at: Wall(5), guards: vec![] };
+    store.keep_checks("before", &less).unwrap();
+    assert_eq!(store.checks("before").unwrap(), Some(less));
+    store.forget_checks("before").unwrap();
+    assert_eq!(store.checks("before").unwrap(), None);
+    store.db.execute("INSERT INTO checks VALUES ('before', '{}')", []).unwrap();
+    assert!(matches!(store.checks("before"), Err(StoreError::Corrupt { .. })), "not as if there were none");
+}
+
+/// The tables as schema 1 had them.
+const TABLES_1: &str = "
+CREATE TABLE holds (
+  service TEXT NOT NULL, requester TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (service, requester)
+) STRICT;
+CREATE TABLE records (service TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+CREATE TABLE baselines (service TEXT PRIMARY KEY, ids BLOB NOT NULL) STRICT;
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, number INTEGER NOT NULL,
+  service TEXT, text TEXT NOT NULL, fields TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_service ON events (service, sequence);
+PRAGMA user_version = 1;
+";
+
+#[test]
+fn a_store_of_the_version_before_is_brought_up_and_loses_nothing() {
+    let dir = Dir::new("upgrade");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("ebb.db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(TABLES_1).unwrap();
+    for requester in ["operator", "deploy"] {
+        db.execute("INSERT INTO holds VALUES ('nginx', ?1, ?2)", params![requester, format::hold_to(&hold(requester))])
+            .unwrap();
+    }
+    put_record(&db, &record()).unwrap();
+    drop(db);
+    // A copy from before the second hold was placed, and of one that was released since: it brings nothing back.
+    std::fs::write(dir.0.join("held.json"), br#"{"holds":[["gone","operator","{}"]],"records":[]}"#).unwrap();
+    // Who may only read it sees the holds, and no checks.
+    let reader = Store::open_to_read(&dir.0).unwrap();
+    assert_eq!((reader.holds().unwrap().len(), reader.checks("before").unwrap()), (2, None));
+    drop(reader);
+    let mut store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.holds().unwrap(), [hold("deploy"), hold("operator")]);
+    assert_eq!(store.records().unwrap(), [record()]);
+    assert_eq!(version(&store.db, &path).unwrap(), SCHEMA);
+    store.keep_checks("before", &checks()).unwrap();
+    assert_eq!(Store::open(&dir.0).unwrap().checks("before").unwrap(), Some(checks()));
+}

@@ -95,6 +95,23 @@ impl Systemd {
         }
     }
 
+    /// The units of every kind that have failed, in one call.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn failed(&self) -> Result<Vec<UnitName>> {
+        let what = "list failed units";
+        match self.rows("ListUnitsFiltered", &vec!["failed"]).await {
+            Ok(rows) => Ok(rows.into_iter().map(|line| line.name).collect()),
+            Err(Fault::Gone(bus)) => {
+                let said =
+                    run_ok(what, None, &["list-units", "--state=failed", "--plain", "--no-legend"], &bus).await?;
+                Ok(said.lines().filter_map(|line| UnitName::new(line.split_whitespace().next()?).ok()).collect())
+            }
+            Err(fault) => Err(error_of(what, None, fault)),
+        }
+    }
+
     /// Start types of all service and socket files, loaded or not, in one call.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use ebb_model::Span;
 use ebb_wire::v1::{Which, Wish};
 
 use crate::commands::agent::AgentArgs;
+use crate::commands::check::CheckArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::drain::DrainArgs;
@@ -135,6 +136,9 @@ pub enum Verb {
     /// Take the whole server out of service: drain, stop, work or reboot, verify, and back
     #[command(after_long_help = commands::maintenance::EXAMPLES)]
     Maintenance(MaintenanceArgs),
+    /// Ask the guards: is this server fit to be worked on, and as well as before
+    #[command(after_long_help = commands::check::EXAMPLES)]
+    Check(CheckArgs),
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -142,7 +146,7 @@ pub enum Verb {
 
 /// Commands by task, as `ebb --help` lists them.
 const TASKS: [(&str, &[&str]); 6] = [
-    ("Look", &["services", "sessions", "status", "doctor", "events"]),
+    ("Look", &["services", "sessions", "status", "check", "doctor", "events"]),
     ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ask;
+pub mod check;
 pub mod completions;
 pub mod config;
 pub mod doctor;
@@ -56,6 +57,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Holds => holds::run(client, screen).await,
         Verb::Status(args) => status::run(args, client, screen).await,
         Verb::Events(args) => events::run(args, client, screen).await,
+        Verb::Check(args) => check::run(args, client, screen).await,
         Verb::Doctor => doctor::run(client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
         Verb::Maintenance(args) => maintenance::run(args, client, screen).await,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ebb_wire::v1::{DrainReport, Frame, Outcome, RefusalKind, StepState};
+use ebb_wire::v1::{DrainReport, Frame, Guard, Outcome, RefusalKind, StepState, Verdict};
 
 /// How a command ended, for the caller's `$?`. Codes are stable: never renumbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,7 @@ impl Exit {
             Frame::Finding(_) => Self::Failed,
             Frame::Step(step) if step.state == StepState::Failed => Self::Failed,
             Frame::Fault(fault) if !fault.warning => Self::Failed,
+            Frame::Guard(guard) => Self::of_guard(guard),
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -143,6 +144,15 @@ impl Exit {
             | Frame::Maintenance(_)
             | Frame::Done => Self::Done,
         }
+    }
+
+    /// Of two lists only what became worse counts: a refusal that was there before is known.
+    fn of_guard(guard: &Guard) -> Self {
+        let bad = match guard.trend {
+            Some(_) => guard.regression,
+            None => guard.verdict == Some(Verdict::Refuse),
+        };
+        if bad { Self::Failed } else { Self::Done }
     }
 
     fn of_drain(report: &DrainReport) -> Self {
@@ -225,6 +235,22 @@ mod tests {
             (RefusalKind::NoSuchService, 10),
         ] {
             assert_eq!(Exit::of(&Frame::Refused(fixture::refusal(kind))).code(), code, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_guard_that_refuses_or_has_become_worse_is_no_success() {
+        use ebb_wire::v1::Trend;
+        for (verdict, trend, regression, exit) in [
+            (Verdict::Pass, None, false, Exit::Done),
+            (Verdict::Warn, None, false, Exit::Done),
+            (Verdict::Refuse, None, false, Exit::Failed),
+            (Verdict::Refuse, Some(Trend::Same), false, Exit::Done),
+            (Verdict::Warn, Some(Trend::Worse), true, Exit::Failed),
+            (Verdict::Warn, Some(Trend::Worse), false, Exit::Done),
+        ] {
+            let guard = Guard { verdict: Some(verdict), trend, regression, ..fixture::guard() };
+            assert_eq!(Exit::of(&Frame::Guard(guard)), exit, "{verdict:?} {trend:?}");
         }
     }
 

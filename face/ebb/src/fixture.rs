@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Checked, Door, DoorProof, DrainReport, EndReport, Event, Fault, Finding, Frame, Gate, Hold, HoldReport,
+    Age, Checked, Door, DoorProof, DrainReport, EndReport, Event, Fault, Finding, Frame, Gate, Guard, Hold, HoldReport,
     Listed, Maintenance, MaintenanceState, Note, Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport,
-    Service, Session, Setting, Status, Step, StepState,
+    Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 
@@ -193,6 +193,20 @@ pub fn finding() -> Finding {
     }
 }
 
+pub fn guard() -> Guard {
+    Guard {
+        name: "failed-units".to_owned(),
+        verdict: Some(Verdict::Refuse),
+        why: "postfix@-.service has failed".to_owned(),
+        measured: Some(1.0),
+        measured_in: Some("count".to_owned()),
+        amiss: vec!["postfix@-.service".to_owned()],
+        trend: Some(Trend::Worse),
+        verdict_before: Some(Verdict::Pass),
+        regression: true,
+    }
+}
+
 pub fn note() -> Note {
     Note { service: Some("nginx".to_owned()), warning: true, text: "clients may retry".to_owned() }
 }
@@ -290,6 +304,7 @@ pub fn frames() -> Vec<Frame> {
         Frame::Fault(fault()),
         Frame::Checked(checked()),
         Frame::Setting(setting()),
+        Frame::Guard(guard()),
         Frame::Drained(report()),
         Frame::Resumed(resumed()),
         Frame::Status(status()),

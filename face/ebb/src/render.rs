@@ -1,5 +1,6 @@
 //! Text as a view of frames: pure functions, one file per command.
 
+pub mod check;
 pub mod common;
 pub mod config;
 pub mod doctor;

@@ -31,6 +31,7 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Fault(_) => "fault",
         Frame::Checked(_) => "checked",
         Frame::Setting(_) => "setting",
+        Frame::Guard(_) => "guard",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

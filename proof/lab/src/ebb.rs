@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ebb_wire::v1::{DrainReport, Event, Frame, Progress, Refusal, ResumeReport, Service, Status};
+use ebb_wire::v1::{DrainReport, Event, Frame, Guard, Progress, Refusal, ResumeReport, Service, Status};
 
 use crate::{Host, LabError, Output, Result, Running, Server};
 
@@ -159,6 +159,11 @@ impl Answer {
     /// Each refusal.
     pub fn refusals(&self) -> Vec<&Refusal> {
         self.all(|frame| if let Frame::Refused(refusal) = frame { Some(refusal) } else { None })
+    }
+
+    /// Each guard.
+    pub fn guards(&self) -> Vec<&Guard> {
+        self.all(|frame| if let Frame::Guard(guard) = frame { Some(guard) } else { None })
     }
 
     /// Each service's status.

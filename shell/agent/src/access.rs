@@ -28,6 +28,7 @@ const fn acts(request: &Request) -> bool {
             MaintenanceRequest::Finish(request) => !request.dry_run,
             MaintenanceRequest::Status | MaintenanceRequest::Watch => false,
         },
+        Request::Check(request) => request.save,
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds

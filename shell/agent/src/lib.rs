@@ -11,6 +11,7 @@ mod converge;
 mod convert;
 mod drain;
 mod expiry;
+mod facts;
 mod handle;
 mod keeper;
 mod knock;

@@ -48,6 +48,8 @@ pub enum Frame {
     Checked(Checked),
     /// One key of the configuration.
     Setting(Setting),
+    /// One guard of `ebb check`.
+    Guard(Guard),
     /// It could not be done, for one service or as a whole.
     Refused(Refusal),
     /// Nothing more comes.
@@ -79,6 +81,7 @@ impl Frame {
             | Self::Fault(_)
             | Self::Checked(_)
             | Self::Setting(_)
+            | Self::Guard(_)
             | Self::Done => None,
         }
     }
@@ -167,6 +170,57 @@ pub struct Setting {
     pub file: Option<String>,
     /// The line there, from 1.
     pub line: Option<u64>,
+}
+
+/// What a guard says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Pass,
+    /// Somebody should know.
+    Warn,
+    /// Not without a reason.
+    Refuse,
+}
+
+/// Which way a guard has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trend {
+    /// It was worse.
+    Better,
+    /// It was better.
+    Worse,
+    /// It was the same.
+    Same,
+    /// It was not asked before.
+    New,
+    /// It is not asked any more.
+    Gone,
+}
+
+/// One guard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Guard {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it says; none if it is gone.
+    pub verdict: Option<Verdict>,
+    /// Why, in a line.
+    pub why: String,
+    /// The number behind it.
+    pub measured: Option<f64>,
+    /// `percent_free`, `seconds_old`, `seconds_left`, `count` or `exit_code`.
+    pub measured_in: Option<String>,
+    /// What it found amiss, by name.
+    pub amiss: Vec<String>,
+    /// Compared with a list that was kept: which way it has changed; none if it was not compared.
+    pub trend: Option<Trend>,
+    /// What it said then.
+    pub verdict_before: Option<Verdict>,
+    /// What was well then is not any more, and speaks against coming back.
+    pub regression: bool,
 }
 
 /// A word to the operator.

@@ -33,6 +33,8 @@ pub enum Request {
     },
     /// What is not as it should be.
     Doctor,
+    /// Ask the guards.
+    Check(CheckRequest),
     /// What happened.
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
@@ -230,6 +232,23 @@ pub struct ReleaseRequest {
     pub dry_run: bool,
 }
 
+/// `ebb check`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// Which guards; all if empty.
+    pub guards: Vec<String>,
+    /// Keep the list, to compare later ones with it.
+    #[serde(default)]
+    pub save: bool,
+    /// Compare with the list that was kept.
+    #[serde(default)]
+    pub against: bool,
+    /// The asker's process: its own login is not somebody else's.
+    #[serde(default)]
+    pub asker_pid: Option<u32>,
+}
+
 /// `ebb events`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -300,6 +319,9 @@ pub struct MaintenanceStart {
     /// Go on in spite of guards that refuse, for this reason.
     #[serde(default)]
     pub override_guards: Option<String>,
+    /// The process that asks: its own login is not somebody else's.
+    #[serde(default)]
+    pub asker_pid: Option<u32>,
     /// Print what would happen, and change nothing. Wins over everything else.
     #[serde(default)]
     pub dry_run: bool,

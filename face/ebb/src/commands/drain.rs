@@ -115,6 +115,7 @@ impl DrainArgs {
             drill: false,
             watch_seconds: None,
             override_guards: None,
+            asker_pid: Some(std::process::id()),
             dry_run: self.dry_run,
         }
     }

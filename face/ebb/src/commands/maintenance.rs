@@ -123,6 +123,7 @@ impl StartArgs {
             drill: self.drill,
             watch_seconds: self.watch.map(whole_seconds),
             override_guards: self.override_guards.clone(),
+            asker_pid: Some(std::process::id()),
             dry_run: self.dry_run,
         }
     }

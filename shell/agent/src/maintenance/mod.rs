@@ -27,6 +27,8 @@ pub(crate) use drive::{adopt, is_driven};
 #[derive(Default)]
 pub(crate) struct Driven {
     live: Mutex<Option<Live>>,
+    /// The process that asked for it: its own login is not somebody else's.
+    asker: Mutex<Option<u32>>,
     /// Held while a request looks whether there is one and begins one.
     asking: tokio::sync::Mutex<()>,
 }
@@ -41,6 +43,10 @@ pub(crate) struct Live {
 impl Driven {
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asker(&self) -> Option<u32> {
+        *self.asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Option<Live> {
@@ -82,9 +88,18 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };
+    if request.override_guards.as_deref().is_some_and(|reason| reason.trim().is_empty()) {
+        return usage(reply, &["to go on in spite of a guard needs a reason".to_owned()]).await;
+    }
     let asking = world.maintenance.asking.lock().await;
+    *world.maintenance.asker.lock().unwrap_or_else(PoisonError::into_inner) = request.asker_pid;
     if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
-        return go_on(world, &run, &wish, by, reply).await;
+        let untouched = matches!(next(&run), Next::Halted(ebb_model::Step::Guards, _));
+        if !untouched || run.plan.requester != wish.requester {
+            return go_on(world, &run, &wish, by, reply).await;
+        }
+        // Nothing was touched yet: it is asked for anew, perhaps in another way.
+        write(world, run.number, Entry::Over, "asked for anew")?;
     }
     let around = look::around(world).await?;
     let (not, refused) = around.names(&request.not);

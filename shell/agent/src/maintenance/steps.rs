@@ -1,40 +1,133 @@
 //! The steps of a maintenance: each may be done again after a crash in its middle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebb_decide::guards;
+use ebb_decide::maintenance::accepts_worse;
 use ebb_link::Reply;
-use ebb_model::{Counts, EventKind, Hold, Run, Service, ServiceName, Span, Step, Up, Why, duration};
-use ebb_wire::v1::{DrainRequest, Then, Which, Wish};
+use ebb_model::{
+    Change, Checks, Counts, EventKind, Hold, Run, Service, ServiceName, Span, Step, Trend, Up, Verdict, Why, duration,
+};
+use ebb_wire::v1::{DrainRequest, Frame, Then, Which, Wish};
 
 use super::{level, server_hold, tell, work};
 use crate::drain;
+use crate::verbs::check::{self, Asked};
 use crate::verbs::hold::{Checked, release_one};
 use crate::verbs::resume::Resume;
 use crate::verbs::server;
 use crate::verbs::services::{Known, counted};
-use crate::world::World;
+use crate::world::{World, unread};
 use crate::{lockout, look, say};
 
 /// How long a service that is brought back may take to be up.
 const UP_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks at a server that was opened again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Between two questions to the guards meanwhile.
+const ASK_AGAIN: Span = Span::seconds(60);
 /// Between two looks whether a stop that has begun is over.
 const STOPPING: Duration = Duration::from_millis(200);
 
 pub(super) async fn perform(world: &Arc<World>, run: &Run, step: Step, reply: &Reply) -> Result<String, Why> {
     match step {
-        Step::Guards => Ok(String::new()),
+        Step::Guards => guards(world, run, reply).await,
         Step::Hold => hold(world, run, reply).await,
         Step::Drain(layer) => drain_layer(world, run, layer, reply).await,
         Step::Work => work::perform(world, run, reply).await,
         Step::TakeBack => take_back(world, run, reply).await,
         Step::Start(layer) => start_layer(world, run, layer, reply).await,
-        Step::Check => Ok(String::new()),
+        Step::Check => compare(world, run, reply).await,
         Step::Open => open(world, run, reply).await,
         Step::Watch => watch(world, run, reply).await,
     }
+}
+
+/// Under which label the list of a run is kept.
+pub(super) fn label(run: &Run) -> String {
+    format!("maintenance {}", run.number)
+}
+
+async fn asked(world: &Arc<World>, run: &Run, asker: Option<u32>) -> Result<Checks, Why> {
+    let services: BTreeSet<ServiceName> = run.plan.layers.iter().flatten().cloned().collect();
+    let asked = Asked { guards: &[], services: Some(&services), asker };
+    let failed = |what: String| Why::Halted { what, help: String::new() };
+    check::run(world, asked).await.map_err(failed)
+}
+
+/// How one begins again, in the same name.
+fn again(run: &Run) -> String {
+    match run.plan.requester.as_str() {
+        ebb_model::MAINTENANCE => "ebb maintenance start".to_owned(),
+        "operator" => "ebb drain --server".to_owned(),
+        other => format!("ebb drain --server --as {other}"),
+    }
+}
+
+fn back(run: &Run) -> String {
+    ebb_model::resume_server(run.plan.requester.as_str())
+}
+
+/// Asks the guards before anything is touched, and keeps what they say.
+async fn guards(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    let checks = asked(world, run, world.maintenance.asker()).await?;
+    world.store().keep_checks(&label(run), &checks).map_err(|error| unread(&error))?;
+    for guard in checks.guards.iter().filter(|guard| guard.verdict != Verdict::Pass) {
+        reply.send(Frame::Guard(check::told(guard))).await;
+    }
+    let refusing: Vec<String> = checks.refusing().map(|guard| format!("{}: {}", guard.name, guard.why)).collect();
+    let count = |verdict| checks.guards.iter().filter(|guard| guard.verdict == verdict).count();
+    let summary = format!("{} pass, {} warn", count(Verdict::Pass), count(Verdict::Warn));
+    match (&run.plan.override_guards, refusing.is_empty()) {
+        (_, true) => Ok(summary),
+        (Some(reason), false) => {
+            let text =
+                format!("{} refuse, and it goes on all the same ({reason}): {}", refusing.len(), refusing.join("; "));
+            tell::event(world, EventKind::GuardOverridden, run, text.clone(), reply).await;
+            Ok(format!("{summary}; {text}"))
+        }
+        (None, false) => Err(Why::Halted {
+            what: format!("nothing was touched: {}", refusing.join("; ")),
+            help: format!(
+                "mend it, then `{}` again; in spite of it: --override-guards REASON; `{}` gives it up",
+                again(run),
+                back(run)
+            ),
+        }),
+    }
+}
+
+/// Asks them again, and opens nothing if one that counts is worse than before.
+async fn compare(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    let before = world.store().checks(&label(run)).map_err(|error| unread(&error))?;
+    let Some(before) = before else { return Ok("there is nothing to compare with".to_owned()) };
+    let changes = guards::diff(&before, &asked(world, run, None).await?);
+    for change in changes.iter().filter(|change| change.trend != Trend::Same) {
+        reply.send(Frame::Guard(check::changed(change))).await;
+    }
+    let worse = regressions(&changes);
+    match (worse.is_empty(), accepts_worse(run)) {
+        (true, _) => Ok("equal or better than before".to_owned()),
+        (false, Some(reason)) => {
+            let text = format!("worse than before, and accepted ({reason}): {}", worse.join("; "));
+            tell::event(world, EventKind::GuardOverridden, run, text.clone(), reply).await;
+            Ok(text)
+        }
+        (false, None) => Err(Why::Halted {
+            what: format!("worse than before, so nothing is opened: {}", worse.join("; ")),
+            help: format!(
+                "mend it, then `{back}` again; in spite of it: `{back} --accept-worse REASON`",
+                back = back(run)
+            ),
+        }),
+    }
+}
+
+fn regressions(changes: &[Change]) -> Vec<String> {
+    let worse = changes.iter().filter(|change| change.regression);
+    worse.map(|change| format!("{}: {}", change.name, change.after.as_ref().map_or("", |guard| &guard.why))).collect()
 }
 
 async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
@@ -53,7 +146,7 @@ async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Wh
 const LEARN: Span = Span::seconds(30);
 
 /// The services of a layer that are held still; the last layer has those too that have come since it was planned.
-fn members(run: &Run, layer: usize, held: &std::collections::BTreeSet<ServiceName>) -> Vec<ServiceName> {
+fn members(run: &Run, layer: usize, held: &BTreeSet<ServiceName>) -> Vec<ServiceName> {
     let layers = &run.plan.layers;
     let planned = |name: &ServiceName| layers.iter().flatten().any(|one| one == name);
     let fresh = held.iter().filter(|name| layer + 1 == layers.len() && !planned(name));
@@ -136,12 +229,8 @@ async fn drained(world: &Arc<World>, run: &Run, names: &[ServiceName]) -> Result
         what: left.join("; "),
         help: format!(
             "`ebb sessions {first}` shows who and why, `ebb end {first} --all` ends them; then `{}` goes on, `{}` goes back",
-            if run.plan.requester.as_str() == ebb_model::MAINTENANCE {
-                "ebb maintenance start"
-            } else {
-                "ebb drain --server"
-            },
-            ebb_model::resume_server(run.plan.requester.as_str())
+            again(run),
+            back(run)
         ),
     })
 }
@@ -252,7 +341,9 @@ async fn open(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Wh
 async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
     let began = run.journal.iter().find(|line| line.entry == ebb_model::Entry::Began(Step::Watch));
     let until = began.map_or(world.now().wall, |line| line.at) + run.plan.watch;
-    let mut seen = std::collections::BTreeSet::new();
+    let before = world.store().checks(&label(run)).map_err(|error| unread(&error))?;
+    let mut seen = BTreeSet::new();
+    let mut asked_at = None;
     while world.now().wall < until {
         let services = look::services(world).await?;
         for name in run.plan.layers.iter().flatten() {
@@ -260,6 +351,15 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
                 && seen.insert(text.clone())
             {
                 tell::event(world, EventKind::RegressionSeen, run, text, reply).await;
+            }
+        }
+        let now = world.now().mono;
+        if let Some(before) = before.as_ref().filter(|_| asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)) {
+            asked_at = Some(now);
+            for text in regressions(&guards::diff(before, &asked(world, run, None).await?)) {
+                if seen.insert(text.clone()) {
+                    tell::event(world, EventKind::RegressionSeen, run, text, reply).await;
+                }
             }
         }
         let left = until.since(world.now().wall);

@@ -75,6 +75,7 @@ pub(super) async fn began(world: &Arc<World>, run: u64, plan: &MaintenancePlan, 
 }
 
 pub(super) async fn finished(world: &Arc<World>, run: u64, reply: &Reply) {
+    let _ = world.store().forget_checks(&format!("maintenance {run}"));
     let text = format!("maintenance {run} is over: what it held is released");
     let event = Event::of_server(world.now().wall, EventKind::MaintenanceFinished, text).with("run", run);
     say_event(world, event, reply).await;

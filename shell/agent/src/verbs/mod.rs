@@ -1,5 +1,6 @@
 //! One file per verb; `drain`, being the longest, has a folder of its own beside this one.
 
+pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod end;
 pub(crate) mod events;
