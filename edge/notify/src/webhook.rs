@@ -31,7 +31,7 @@ pub(crate) async fn send(
     .parse()
     .map_err(|error| NotifyError::Settings { what: format!("the webhook's url makes no sense: {error}") })?;
     let place = Place::of(&uri)?;
-    let request = request(&uri, format, headers, notice, name, body(format, notice, name, words))?;
+    let request = request(&uri, format, headers, notice, name, &body(format, notice, name, words))?;
     judge(&place, http::ask(&place, request).await?)
 }
 
@@ -41,7 +41,7 @@ fn request(
     headers: &BTreeMap<String, String>,
     notice: &Notice,
     name: &str,
-    body: Value,
+    body: &Value,
 ) -> Result<Request<Full<hyper::body::Bytes>>, NotifyError> {
     let method = if format == WebhookFormat::Matrix { Method::PUT } else { Method::POST };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -103,7 +103,7 @@ struct LearnV1 {
     doors: Vec<DoorV1>,
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
     // Plain structs with string keys: serialising them cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -5,6 +5,7 @@
 
 mod copy;
 mod format;
+mod notices;
 
 pub use copy::copy;
 
@@ -19,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use rustix::fs::Access;
 
 /// Version of the tables; a file of a newer one is refused.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many events are kept.
@@ -199,7 +200,7 @@ impl Store {
 
     fn empty(dir: &Path) -> Result<Self> {
         let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
-        db.execute_batch(TABLES).map_err(failed("make an empty store"))?;
+        make_tables(&db).map_err(failed("make an empty store"))?;
         copy::restore(&db, dir).map_err(failed("make an empty store"))?;
         Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
     }
@@ -250,8 +251,11 @@ impl Store {
         }
         let what = "make the tables";
         let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
-        txn.execute_batch(TABLES).map_err(failed(what))?;
-        copy::restore(&txn, &self.dir).map_err(failed(what))?;
+        make_tables(&txn).map_err(failed(what))?;
+        // An older one knows by itself what is held.
+        if found == 0 {
+            copy::restore(&txn, &self.dir).map_err(failed(what))?;
+        }
         txn.pragma_update(None, "user_version", SCHEMA).map_err(failed(what))?;
         txn.commit().map_err(failed(what))
     }
@@ -534,6 +538,12 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
+
+/// Makes the tables that are not there: all of them, or those that an older ebb did not know.
+fn make_tables(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(TABLES)?;
+    db.execute_batch(notices::TABLE)
+}
 
 /// Whether a file could be made there: that what is there of the path may be written to.
 fn may_make(dir: &Path) -> bool {

@@ -1,3 +1,5 @@
+mod notices;
+
 use super::*;
 use ebb_model::{
     Door, DrainRecord, DrainSpec, End, EventKind, Learn, Level, Mono, Proto, Reach, Span, Stopped, Then, Tree, Watcher,

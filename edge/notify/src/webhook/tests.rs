@@ -41,7 +41,7 @@ fn a_file_of_a_header_that_everybody_may_read_is_refused_and_no_value_is_shown()
     let uri: Uri = "http://h/".parse().unwrap();
     let ask = |key: &str, value: &str| {
         let headers = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        request(&uri, WebhookFormat::Json, &headers, &notice(), "ops", Value::Null).map_err(|error| error.to_string())
+        request(&uri, WebhookFormat::Json, &headers, &notice(), "ops", &Value::Null).map_err(|error| error.to_string())
     };
     assert!(ask("X-A", "file:/etc/passwd").unwrap_err().contains("everybody may read it"));
     assert!(ask("X-A", "file:/nowhere/token").unwrap_err().contains("No such file"));
