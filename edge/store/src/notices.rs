@@ -1,5 +1,7 @@
 //! Notices: written before they are sent, one row for each recipient, and kept for a while so that none is sent twice.
 
+use std::collections::BTreeSet;
+
 use ebb_model::{About, Matter, Notice, NoticeService, Occasion, Queued, Sending, ServiceName, Span, Wall};
 use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
@@ -163,12 +165,18 @@ impl Store {
         rows.map(|row| row.map_err(failed(what))?.into_queued()).collect()
     }
 
-    /// Takes a notice that is due, if there is one: nobody else takes it before `until`, and if we are killed meanwhile it
-    /// is due again then. A row that makes no sense is given up.
+    /// Takes a notice that is due, of a notifier that is not busy: nobody else takes it before `until`, and if we are killed
+    /// meanwhile it is due again then. One that is due in more than `latest` is due now. A row that makes no sense is given up.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn take_notice(&mut self, now: Wall, until: impl Fn(&Queued) -> Wall, latest: Span) -> Result<Option<Queued>> {
+    pub fn take_notice(
+        &mut self,
+        now: Wall,
+        busy: &BTreeSet<String>,
+        until: impl Fn(&Queued) -> Wall,
+        latest: Span,
+    ) -> Result<Option<Queued>> {
         let what = "take a notice";
         if self.absent {
             return Ok(None);
@@ -178,9 +186,10 @@ impl Store {
         let far = now.0.saturating_add(i64::try_from(latest.0).unwrap_or(i64::MAX));
         let query = format!(
             "SELECT {COLUMNS} FROM notices WHERE state = 'queued' AND (next_ms <= ?1 OR next_ms > ?2) \
-             ORDER BY next_ms, since_ms LIMIT 1"
+             AND name NOT IN (SELECT value FROM json_each(?3)) ORDER BY next_ms, since_ms LIMIT 1"
         );
-        let row = txn.query_row(&query, params![now.0, far], Row::read).optional().map_err(failed(what))?;
+        let row =
+            txn.query_row(&query, params![now.0, far, json(&busy)], Row::read).optional().map_err(failed(what))?;
         let Some(row) = row else { return Ok(None) };
         let id = (row.key.clone(), row.name.clone(), row.recipient.clone());
         let taken = match row.into_queued() {

@@ -121,6 +121,7 @@ impl Exit {
             Frame::Ended(report) if report.failed > 0 => Self::Failed,
             Frame::Refused(refusal) => refusal.kind.into(),
             Frame::Finding(_) => Self::Failed,
+            Frame::Noticed(noticed) if !noticed.sent => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -132,6 +133,8 @@ impl Exit {
             | Frame::Status(_)
             | Frame::Ended(_)
             | Frame::Listed(_)
+            | Frame::Notifier(_)
+            | Frame::Noticed(_)
             | Frame::Held(_)
             | Frame::Released(_)
             | Frame::Done => Self::Done,

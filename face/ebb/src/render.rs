@@ -9,6 +9,7 @@ pub mod events;
 pub mod hold;
 pub mod holds;
 pub mod live;
+pub mod notify;
 pub mod plan;
 pub mod resume;
 pub mod services;

@@ -26,6 +26,8 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Held(_) => "held",
         Frame::Released(_) => "released",
         Frame::Finding(_) => "finding",
+        Frame::Notifier(_) => "notifier",
+        Frame::Noticed(_) => "noticed",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

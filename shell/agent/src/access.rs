@@ -16,19 +16,21 @@ pub(crate) async fn check(world: &World, peer: &Peer, request: &Request) -> Resu
 }
 
 /// Whether it changes anything.
-const fn acts(request: &Request) -> bool {
+pub(crate) const fn acts(request: &Request) -> bool {
     match request {
         Request::Drain(request) => !request.dry_run,
         Request::End(request) => !request.dry_run,
         Request::Resume(request) => !request.dry_run,
         Request::Hold(request) => !request.dry_run,
         Request::Release(request) => !request.dry_run,
+        Request::NotifyTest { .. } => true,
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds
         | Request::Status { .. }
         | Request::Doctor
         | Request::Events(_)
+        | Request::Notifiers
         | Request::Watch(_) => false,
     }
 }

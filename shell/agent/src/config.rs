@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ebb_decide::services::Group;
+use ebb_model::Settings;
 use serde::Deserialize;
 
 /// What is wrong with the configuration.
@@ -48,6 +49,8 @@ struct Written {
     access: AccessTable,
     #[serde(default)]
     service: BTreeMap<String, toml::Spanned<ServiceTable>>,
+    #[serde(default)]
+    notify: BTreeMap<String, toml::Spanned<crate::config_notify::Table>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) systemd: bool,
     /// Who may act beside root: login names, and `@GROUP`.
     pub(crate) operators: Vec<String>,
+    /// All else that is settled.
+    pub(crate) settings: Settings,
 }
 
 /// Reads the file; one that is not there says nothing.
@@ -122,9 +127,17 @@ fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let ServiceTable { units, executables, quic, udp } = table;
         groups.push(Group { name, units, executables, quic, udp });
     }
+    let mut settings = Settings::default();
+    for (name, table) in written.notify {
+        let offset = table.span().start;
+        match table.into_inner().settle() {
+            Ok(notifier) => drop(settings.notify.insert(name, notifier)),
+            Err(why) => faults.push(at(offset, &format!("notify `{name}`: {why}"))),
+        }
+    }
     let systemd = written.systemd.unwrap_or(true);
     if faults.is_empty() {
-        Ok(Config { groups, systemd, operators: written.access.operators })
+        Ok(Config { groups, systemd, operators: written.access.operators, settings })
     } else {
         Err(ConfigError::Faults { faults })
     }

@@ -10,7 +10,7 @@ use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
 use crate::world::World;
-use crate::{Place, StartError, drain, handle};
+use crate::{Place, StartError, drain, handle, notices};
 
 /// Members of this group may look.
 const READERS: &str = "ebb";
@@ -118,6 +118,7 @@ impl Resident {
             () = self.door.serve(intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
+            () = notices::send(&self.world) => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();

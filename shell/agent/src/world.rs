@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ebb_decide::services::Group;
 use ebb_kernel::{boot, gate, process};
-use ebb_model::{Event, Mono, Now, Service, ServiceName, Wall, Watcher, Who, Why};
+use ebb_model::{Event, Mono, Now, Service, ServiceName, Settings, Wall, Watcher, Who, Why};
 use ebb_store::Store;
 use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
@@ -36,6 +36,10 @@ pub(crate) struct World {
     pub(crate) resident: bool,
     /// Who may act, beside root.
     pub(crate) operators: Vec<String>,
+    /// What the operator has settled.
+    pub(crate) settings: Settings,
+    /// Rings when a notice was queued.
+    pub(crate) queued: tokio::sync::Notify,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
     /// Services that are being started again: nothing keeps them down meanwhile.
@@ -69,6 +73,8 @@ impl World {
             who: who(),
             resident,
             operators: config.operators,
+            settings: config.settings,
+            queued: tokio::sync::Notify::new(),
             runs: Runs::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),
@@ -173,6 +179,7 @@ impl World {
             if store.is_writable() { store.append(event).unwrap_or(0) } else { 0 }
         };
         self.to_journal(event, service);
+        crate::notices::hear(self, event);
         sequence
     }
 

@@ -37,6 +37,13 @@ pub enum Request {
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
     Watch(WatchRequest),
+    /// Who is told of drains and maintenances, and what could not be sent.
+    Notifiers,
+    /// Send a test notice.
+    NotifyTest {
+        /// By this notifier only; by all if none.
+        name: Option<String>,
+    },
 }
 
 /// Which services a verb means.

@@ -346,7 +346,11 @@ pub(crate) fn release_one(
                 service.name
             )
         };
-        frames.push(tell(world, service, &Event::new(now, EventKind::GateOpened, &service.name, text)));
+        let event = Event::new(now, EventKind::GateOpened, &service.name, text).with("requester", requester);
+        let event = event.with("by", &hold.by.name).with("reason", &hold.reason);
+        let drain = known.record_of(&service.name).and_then(crate::notices::drain_told);
+        let event = drain.map_or(event.clone(), |drain| event.with("drain", drain));
+        frames.push(tell(world, service, &event));
     }
     let shut = !remaining.is_empty();
     let learning = converge::seen(world).ok().and_then(|seen| seen.learning(&service.doors));
