@@ -129,6 +129,3 @@ pub(crate) fn server() -> String {
     let name = name.trim();
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
-
-#[cfg(test)]
-mod tests;
