@@ -1,4 +1,5 @@
 //! Notices sent to real servers: SMTP by aiosmtpd, HTTP and HTTPS by Python's own, with what goes wrong with each.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "peers/mod.rs"]
 mod peers;

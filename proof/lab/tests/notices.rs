@@ -4,7 +4,7 @@ mod common;
 
 use ebb_lab::{Host, Lab, roles};
 
-use common::{Outcome, SOON};
+use common::{LATE, Outcome, SOON};
 
 const CONFIG: &str = "[notify.shells]\nkind = \"wall\"\n\n[notify.missing]\nkind = \"mail\"\nserver = \"127.0.0.1:25\"\n\
                       from = \"ebb@example.org\"\nto = [\"ops@example.org\"]\nlogin = \"ebb\"\n\
@@ -41,7 +41,7 @@ fn who_is_logged_in_is_told_by_the_agent_in_its_sandbox() -> Outcome {
     assert!(tested.ok(), "{tested:?}");
     session.wait_for("a: this is a test of shells", SOON)?;
     a.check(&["ebb", "drain", "echo", "--reason", "new $HOME %n kernel"])?;
-    session.wait_for("a: echo is being drained", SOON)?;
+    session.wait_for("a: echo is being drained", LATE)?;
     session.wait_for("Reason: new $HOME %n kernel", SOON)?;
     a.check(&["ebb", "resume", "echo"])?;
     session.wait_for("a: echo accepts new sessions again", SOON)?;
