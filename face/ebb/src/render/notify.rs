@@ -4,7 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::{Frame, Noticed, Notifier};
 
 use super::table::{Cell, Column, table};
-use super::words::{BAD, STRONG, WARN, moment, paint, roughly};
+use super::words::{BAD, STRONG, WARN, duration, moment, paint};
 use super::{Said, Text, View, common};
 
 const COLUMNS: [Column; 8] = [
@@ -74,7 +74,7 @@ fn tested(noticed: &Noticed) -> String {
         who = format!("{who} to {}", printable(recipient));
     }
     let mut text = match &noticed.why {
-        None => format!("{who}: sent in {}\n", roughly(noticed.took_seconds)),
+        None => format!("{who}: sent in {}\n", duration(noticed.took_seconds)),
         Some(why) => format!("{who}: {} {}\n", paint(BAD, "not sent:"), printable(why)),
     };
     for remark in &noticed.remarks {

@@ -61,11 +61,13 @@ fn left(world: &World) -> Option<String> {
     let because = last.map_or_else(String::new, |(name, error)| format!(" ({name}: {error})"));
     match queued.len() {
         0 => None,
-        count => Some(format!(
-            "{count} notices are yet to be sent{because}: by the resident agent, or beside the next command that acts"
-        )),
+        1 => Some(format!("1 notice is yet to be sent{because}: {LATER}")),
+        count => Some(format!("{count} notices are yet to be sent{because}: {LATER}")),
     }
 }
+
+/// Who sends what is left.
+const LATER: &str = "by the resident agent, or beside the next command that acts";
 
 type Flight<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;
 
