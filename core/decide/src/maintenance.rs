@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_model::{Entry, Run, ServiceName, Step, Work};
+use ebb_model::{Entry, Run, ServiceName, Span, Step, Work};
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub fn steps(run: &Run) -> Vec<Step> {
 }
 
 fn steps_forward(run: &Run) -> Vec<Step> {
-    let mut steps = vec![Step::Guards, Step::Hold];
+    let announce = (run.plan.delay > Span::ZERO).then_some(Step::Announce);
+    let mut steps: Vec<Step> = announce.into_iter().chain([Step::Guards, Step::Hold]).collect();
     steps.extend((0..run.plan.layers.len()).map(Step::Drain));
     steps.extend((!run.plan.drill && run.plan.work != Work::ByHand).then_some(Step::Work));
     steps
@@ -160,7 +161,7 @@ pub fn layers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebb_model::{Line, MaintenancePlan, Requester, Span, Then, Wall, Who};
+    use ebb_model::{Line, MaintenancePlan, Requester, Then, Wall, Who};
 
     fn name(text: &str) -> ServiceName {
         ServiceName::new(text).unwrap()
@@ -178,6 +179,7 @@ mod tests {
                 meant_for: None,
                 reopen: false,
                 except: BTreeSet::new(),
+                delay: Span::ZERO,
                 deadline: None,
                 then: Then::Ask,
                 work,
@@ -235,6 +237,17 @@ mod tests {
         let mut drill = run(Work::ByHand, true);
         let (did, then) = go_on(&mut drill);
         assert_eq!((did.join(", ").as_str(), then), ("guards, hold, drain 1, drain 2, check, open", Next::End));
+    }
+
+    #[test]
+    fn one_that_is_announced_begins_with_that_and_can_be_called_off() {
+        let mut run = run(Work::ByHand, false);
+        run.plan.delay = Span::seconds(900);
+        assert_eq!(next(&run), Next::Do(Step::Announce));
+        assert_eq!(steps(&run)[..2], [Step::Announce, Step::Guards]);
+        write(&mut run, Entry::Began(Step::Announce));
+        write(&mut run, FINISH);
+        assert_eq!(next(&run), Next::End);
     }
 
     #[test]

@@ -133,6 +133,10 @@ events! {
     ServiceRestartedElsewhere = 405, "0db6dc60e19244d0a36450b57ee9a0e8", None;
     /// The service answered at each door.
     ServiceVerified = 406, "6cfc8705a2434262a7b5432094971e1c", None;
+    /// A notice was sent.
+    NoticeSent = 501, "becb4e26bded4082a2e672e5b774d466", None;
+    /// A notice could not be sent, and was given up.
+    NoticeFailed = 502, "49a837a4553b46a190d996ead4553a59", None;
     /// A maintenance of the server began.
     MaintenanceBegan = 701, "42f72c9c90864111afbbb873c9c5f01e", None;
     /// All services that a maintenance holds are drained.

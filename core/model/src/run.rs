@@ -35,6 +35,8 @@ pub struct MaintenancePlan {
     pub reopen: bool,
     /// Who may come in meanwhile.
     pub except: BTreeSet<Cidr>,
+    /// People are told, and it begins after this long.
+    pub delay: Span,
     /// Stop waiting for the sessions of a service after this long.
     pub deadline: Option<Span>,
     /// What happens then.
@@ -52,6 +54,8 @@ pub struct MaintenancePlan {
 /// A part of a maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// Tell people that it comes, and wait.
+    Announce,
     /// Ask the guards.
     Guards,
     /// Hold the server: all gates are shut.
@@ -75,6 +79,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Announce => f.pad("announce"),
             Self::Guards => f.pad("guards"),
             Self::Hold => f.pad("hold"),
             Self::Drain(layer) => f.pad(&format!("drain {}", layer + 1)),
@@ -99,8 +104,16 @@ impl std::str::FromStr for Step {
             Some(("drain", number)) => layer(number).map(Self::Drain),
             Some(("start", number)) => layer(number).map(Self::Start),
             _ => {
-                let plain =
-                    [Self::Guards, Self::Hold, Self::Work, Self::TakeBack, Self::Check, Self::Open, Self::Watch];
+                let plain = [
+                    Self::Announce,
+                    Self::Guards,
+                    Self::Hold,
+                    Self::Work,
+                    Self::TakeBack,
+                    Self::Check,
+                    Self::Open,
+                    Self::Watch,
+                ];
                 plain.into_iter().find(|step| step.to_string() == text).ok_or_else(|| format!("unknown step `{text}`"))
             }
         }
@@ -165,8 +178,8 @@ mod tests {
 
     #[test]
     fn steps_are_read_back() {
-        use Step::{Check, Drain, Guards, Hold, Open, Start, TakeBack, Watch, Work};
-        for step in [Guards, Hold, Drain(0), Drain(7), Work, TakeBack, Start(2), Check, Open, Watch] {
+        use Step::{Announce, Check, Drain, Guards, Hold, Open, Start, TakeBack, Watch, Work};
+        for step in [Announce, Guards, Hold, Drain(0), Drain(7), Work, TakeBack, Start(2), Check, Open, Watch] {
             assert_eq!(step.to_string().parse(), Ok(step));
         }
         for bad in ["drain", "drain 0", "drain x", "", "start -1"] {

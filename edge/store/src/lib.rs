@@ -6,6 +6,7 @@
 mod checks;
 mod copy;
 mod format;
+mod notices;
 mod runs;
 mod server;
 
@@ -240,7 +241,7 @@ impl Store {
 
     fn empty(dir: &Path) -> Result<Self> {
         let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
-        db.execute_batch(TABLES).map_err(failed("make an empty store"))?;
+        make_tables(&db).map_err(failed("make an empty store"))?;
         copy::restore(&db, dir)?;
         Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
     }
@@ -294,7 +295,7 @@ impl Store {
         // Another process may have been faster.
         let found = version(&txn, path)?;
         check_version(found, path)?;
-        txn.execute_batch(TABLES).map_err(failed(what))?;
+        make_tables(&txn).map_err(failed(what))?;
         // Into a file made just now; what an older ebb wrote is whole.
         if found == 0 {
             copy::restore(&txn, &self.dir)?;
@@ -600,6 +601,12 @@ CREATE TABLE IF NOT EXISTS journal (
 CREATE TABLE IF NOT EXISTS checks (label TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
+
+/// Makes the tables that are not there: all of them, or those that an older ebb did not know.
+fn make_tables(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(TABLES)?;
+    db.execute_batch(notices::TABLE)
+}
 
 /// Whether a file could be made there: that what is there of the path may be written to.
 fn may_make(dir: &Path) -> bool {

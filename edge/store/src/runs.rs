@@ -20,6 +20,8 @@ struct PlanV1 {
     for_ms: Option<u64>,
     reopen: bool,
     except: Vec<String>,
+    #[serde(default)]
+    delay_ms: u64,
     deadline_ms: Option<u64>,
     then: String,
     work: WorkV1,
@@ -47,6 +49,7 @@ fn plan_to(plan: &MaintenancePlan) -> String {
         for_ms: plan.meant_for.map(|span| span.0),
         reopen: plan.reopen,
         except: plan.except.iter().map(ToString::to_string).collect(),
+        delay_ms: plan.delay.0,
         deadline_ms: plan.deadline.map(|span| span.0),
         then: format::then_to(plan.then).to_owned(),
         work: match &plan.work {
@@ -73,6 +76,7 @@ fn plan_from(text: &str) -> std::result::Result<MaintenancePlan, String> {
         meant_for: plan.for_ms.map(Span),
         reopen: plan.reopen,
         except: plan.except.iter().map(|range| range.parse()).collect::<std::result::Result<_, _>>()?,
+        delay: Span(plan.delay_ms),
         deadline: plan.deadline_ms.map(Span),
         then: format::then_from(&plan.then)?,
         work: match plan.work {

@@ -1,3 +1,5 @@
+mod notices;
+
 use super::*;
 use ebb_model::{
     Door, DrainRecord, DrainSpec, End, EventKind, Learn, Level, Mono, Proto, Reach, ServerHold, Span, Stopped, Then,
@@ -305,6 +307,7 @@ fn runs_and_their_journals_are_read_back_whole() {
         meant_for: Some(Span(7_200_000)),
         reopen: true,
         except: ["10.0.0.0/8".parse().unwrap()].into(),
+        delay: Span(900_000),
         deadline: Some(Span(60_000)),
         then: Then::End,
         work: Work::Command(vec!["apt-get".into(), "upgrade".into()]),

@@ -17,6 +17,7 @@ use crate::commands::gate::GateArgs;
 use crate::commands::hold::HoldArgs;
 use crate::commands::maintenance::MaintenanceArgs;
 use crate::commands::man::ManArgs;
+use crate::commands::notify::NotifyArgs;
 use crate::commands::release::ReleaseArgs;
 use crate::commands::resume::ResumeArgs;
 use crate::commands::services::ServicesArgs;
@@ -142,6 +143,9 @@ pub enum Verb {
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
+    /// Who is told of drains and maintenances: list them, or send them a test
+    #[command(after_long_help = commands::notify::EXAMPLES)]
+    Notify(NotifyArgs),
 }
 
 /// Commands by task, as `ebb --help` lists them.
@@ -150,7 +154,7 @@ const TASKS: [(&str, &[&str]); 6] = [
     ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent", "gate", "config"]),
+    ("Stay", &["agent", "gate", "config", "notify"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 

@@ -14,6 +14,7 @@ pub mod hold;
 pub mod holds;
 pub mod maintenance;
 pub mod man;
+pub mod notify;
 pub mod question;
 pub mod release;
 pub mod resume;
@@ -61,6 +62,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Doctor => doctor::run(client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
         Verb::Maintenance(args) => maintenance::run(args, client, screen).await,
+        Verb::Notify(args) => notify::run(args, client, screen).await,
     }
 }
 

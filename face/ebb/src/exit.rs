@@ -124,6 +124,7 @@ impl Exit {
             Frame::Step(step) if step.state == StepState::Failed => Self::Failed,
             Frame::Fault(fault) if !fault.warning => Self::Failed,
             Frame::Guard(guard) => Self::of_guard(guard),
+            Frame::Noticed(noticed) if !noticed.sent => Self::Failed,
             // A hold released with others' left is what `release` promises: it opens no gate.
             Frame::Event(_)
             | Frame::Progress(_)
@@ -138,6 +139,8 @@ impl Exit {
             | Frame::Setting(_)
             | Frame::Ended(_)
             | Frame::Listed(_)
+            | Frame::Notifier(_)
+            | Frame::Noticed(_)
             | Frame::Held(_)
             | Frame::Released(_)
             | Frame::Step(_)

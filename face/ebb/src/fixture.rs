@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
     Age, Checked, Door, DoorProof, DrainReport, EndReport, Event, Fault, Finding, Frame, Gate, Guard, Hold, HoldReport,
-    Listed, Maintenance, MaintenanceState, Note, Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport,
-    Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
+    Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier, Outcome, Plan, Progress, Proof, Refusal,
+    RefusalKind, ResumeReport, Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 
@@ -207,6 +207,32 @@ pub fn guard() -> Guard {
     }
 }
 
+pub fn notifier() -> Notifier {
+    Notifier {
+        name: "ops".to_owned(),
+        way: Some("mail".to_owned()),
+        via: Some("mail.example.org:587".to_owned()),
+        to: vec!["ops@example.org".to_owned()],
+        on: vec!["start".to_owned(), "trouble".to_owned()],
+        queued: 1,
+        failed: 0,
+        sent: 12,
+        next: Some("2026-11-21T07:05:00Z".parse().unwrap()),
+        last_error: Some("no answer within 10 s".to_owned()),
+    }
+}
+
+pub fn noticed() -> Noticed {
+    Noticed {
+        notifier: "ops".to_owned(),
+        recipient: Some("ops@example.org".to_owned()),
+        sent: true,
+        why: None,
+        remarks: Vec::new(),
+        took_seconds: 0.4,
+    }
+}
+
 pub fn note() -> Note {
     Note { service: Some("nginx".to_owned()), warning: true, text: "clients may retry".to_owned() }
 }
@@ -312,6 +338,8 @@ pub fn frames() -> Vec<Frame> {
         Frame::Listed(listed()),
         Frame::Held(held()),
         Frame::Released(HoldReport { shut: false, ..held() }),
+        Frame::Notifier(notifier()),
+        Frame::Noticed(noticed()),
         Frame::Refused(refusal(RefusalKind::Failed)),
         Frame::Done,
     ]

@@ -12,6 +12,7 @@ pub mod hold;
 pub mod holds;
 pub mod live;
 pub mod maintenance;
+pub mod notify;
 pub mod plan;
 pub mod resume;
 pub mod services;

@@ -32,6 +32,8 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Checked(_) => "checked",
         Frame::Setting(_) => "setting",
         Frame::Guard(_) => "guard",
+        Frame::Notifier(_) => "notifier",
+        Frame::Noticed(_) => "noticed",
         Frame::Refused(_) => "refused",
         Frame::Done => "done",
     }

@@ -16,7 +16,7 @@ pub(crate) async fn check(world: &World, peer: &Peer, request: &Request) -> Resu
 }
 
 /// Whether it changes anything.
-const fn acts(request: &Request) -> bool {
+pub(crate) const fn acts(request: &Request) -> bool {
     match request {
         Request::Drain(request) => !request.dry_run,
         Request::End(request) => !request.dry_run,
@@ -29,12 +29,14 @@ const fn acts(request: &Request) -> bool {
             MaintenanceRequest::Status | MaintenanceRequest::Watch => false,
         },
         Request::Check(request) => request.save,
+        Request::NotifyTest { .. } => true,
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds
         | Request::Status { .. }
         | Request::Doctor
         | Request::Events(_)
+        | Request::Notifiers
         | Request::Watch(_) => false,
     }
 }

@@ -7,7 +7,7 @@ use ebb_model::{Who, Why};
 use ebb_wire::v1::{Frame, Request};
 use tokio::task::JoinSet;
 
-use crate::{access, drain, maintenance, say, verbs, world::World};
+use crate::{access, drain, maintenance, notices, say, verbs, world::World};
 
 /// Answers calls until every client is gone and every answer is given.
 pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
@@ -28,10 +28,13 @@ pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
 async fn answer(world: Arc<World>, call: Call) {
     let Call { request, peer, reply } = call;
     let by = who(&peer);
-    let done = match access::check(&world, &peer, &request).await {
-        Err(why) => Err(why),
-        Ok(()) => perform(&world, request, &by, &reply).await,
+    // Without a resident agent, who acts also sends what is queued.
+    let sends = !world.resident && access::acts(&request);
+    let work = async {
+        access::check(&world, &peer, &request).await?;
+        perform(&world, request, &by, &reply).await
     };
+    let done = if sends { notices::beside(&world, &reply, work).await } else { work.await };
     if let Err(why) = done {
         reply.send(say::refusal(None, &why)).await;
     }
@@ -54,6 +57,8 @@ async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) 
         Request::Doctor => verbs::doctor::answer(world, reply).await,
         Request::Check(request) => verbs::check::answer(world, &request, reply).await,
         Request::Events(request) => verbs::events::answer(world, request, reply).await,
+        Request::Notifiers => verbs::notify::list(world, reply).await,
+        Request::NotifyTest { name } => verbs::notify::test(world, name, by, reply).await,
     }
 }
 

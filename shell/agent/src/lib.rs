@@ -18,6 +18,7 @@ mod knock;
 mod lockout;
 mod look;
 mod maintenance;
+mod notices;
 mod observe;
 mod resident;
 mod say;

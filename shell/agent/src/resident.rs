@@ -11,7 +11,7 @@ use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
 use crate::world::World;
-use crate::{Place, StartError, drain, handle};
+use crate::{Place, StartError, drain, handle, notices};
 
 /// Members of this group may look.
 const READERS: &str = "ebb";
@@ -134,6 +134,7 @@ impl Resident {
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
             () = reload => {}
+            () = notices::send(&self.world) => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();

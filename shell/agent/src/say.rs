@@ -21,6 +21,7 @@ pub(crate) const fn is_alarm(kind: EventKind) -> bool {
             | EventKind::DeadlineReached
             | EventKind::ServiceStopFailed
             | EventKind::ServiceEndedElsewhere
+            | EventKind::NoticeFailed
     )
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct World {
     config_trouble: Mutex<Option<ConfigTrouble>>,
     /// The files as they were before they were read last.
     config_stamp: Mutex<config::Stamp>,
+    /// Rings when a notice was queued.
+    pub(crate) queued: tokio::sync::Notify,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
     /// The maintenance that it drives.
@@ -89,6 +91,7 @@ impl World {
             config: RwLock::new(Arc::new(config)),
             config_trouble: Mutex::new(None),
             config_stamp: Mutex::new(stamp),
+            queued: tokio::sync::Notify::new(),
             runs: Runs::default(),
             maintenance: Driven::default(),
             starting: Mutex::default(),
@@ -252,6 +255,7 @@ impl World {
             if store.is_writable() { store.append(event).unwrap_or(0) } else { 0 }
         };
         self.to_journal(event, service);
+        crate::notices::hear(self, event);
         sequence
     }
 

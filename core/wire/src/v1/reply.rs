@@ -50,6 +50,10 @@ pub enum Frame {
     Setting(Setting),
     /// One guard of `ebb check`.
     Guard(Guard),
+    /// One notifier of `ebb notify list`.
+    Notifier(Notifier),
+    /// What became of a test notice.
+    Noticed(Noticed),
     /// It could not be done, for one service or as a whole.
     Refused(Refusal),
     /// Nothing more comes.
@@ -82,6 +86,8 @@ impl Frame {
             | Self::Checked(_)
             | Self::Setting(_)
             | Self::Guard(_)
+            | Self::Notifier(_)
+            | Self::Noticed(_)
             | Self::Done => None,
         }
     }
@@ -221,6 +227,49 @@ pub struct Guard {
     pub verdict_before: Option<Verdict>,
     /// What was well then is not any more, and speaks against coming back.
     pub regression: bool,
+}
+
+/// Somebody who is told of drains and maintenances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Notifier {
+    /// Its name in `ebb.toml`.
+    pub name: String,
+    /// `mail`, `webhook` or `wall`; none if it is not configured any more.
+    pub way: Option<String>,
+    /// By which server or host.
+    pub via: Option<String>,
+    /// To whom, where it is configured.
+    pub to: Vec<String>,
+    /// When: `before`, `start`, `end`, `trouble`.
+    pub on: Vec<String>,
+    /// Notices that are yet to be sent.
+    pub queued: u64,
+    /// Notices that were given up.
+    pub failed: u64,
+    /// Notices that were sent, of those that are remembered.
+    pub sent: u64,
+    /// When the next try is due.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next: Option<Timestamp>,
+    /// Why the last of those that are queued or were given up could not be sent.
+    pub last_error: Option<String>,
+}
+
+/// What became of a test notice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Noticed {
+    /// By which notifier.
+    pub notifier: String,
+    /// To whom; none if the notifier itself says it.
+    pub recipient: Option<String>,
+    /// Whether the other end has taken it.
+    pub sent: bool,
+    /// If not, why.
+    pub why: Option<String>,
+    /// What went otherwise than the settings wish.
+    pub remarks: Vec<String>,
+    /// How long it took.
+    pub took_seconds: f64,
 }
 
 /// A word to the operator.
@@ -637,7 +686,7 @@ pub struct Step {
     pub number: usize,
     /// Of how many that are planned.
     pub of: usize,
-    /// Which: `guards`, `hold`, `drain 1`, `work`, `take back`, `start 1`, `check`, `open`, `watch`.
+    /// Which: `announce`, `guards`, `hold`, `drain 1`, `work`, `take back`, `start 1`, `check`, `open`, `watch`.
     pub name: String,
     /// The services that it is about.
     pub services: Vec<String>,

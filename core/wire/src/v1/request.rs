@@ -41,6 +41,13 @@ pub enum Request {
     Watch(WatchRequest),
     /// Take the whole server out of service, and bring it back.
     Maintenance(MaintenanceRequest),
+    /// Who is told of drains and maintenances, and what could not be sent.
+    Notifiers,
+    /// Send a test notice.
+    NotifyTest {
+        /// By this notifier only; by all if none.
+        name: Option<String>,
+    },
 }
 
 /// Which services a verb means.
@@ -304,6 +311,9 @@ pub struct MaintenanceStart {
     /// What happens then; the configuration's if none.
     #[serde(default)]
     pub then: Option<Then>,
+    /// Tell people, and begin after so many seconds.
+    #[serde(default)]
+    pub delay_seconds: u64,
     /// The work: program and arguments. By hand if empty.
     #[serde(default)]
     pub command: Vec<String>,

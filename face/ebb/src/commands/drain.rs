@@ -108,6 +108,7 @@ impl DrainArgs {
         MaintenanceStart {
             wish: self.wish.wish(),
             not: self.which.not.clone(),
+            delay_seconds: 0,
             deadline_seconds: self.deadline.map(whole_seconds),
             then: self.then.map(Into::into),
             command: Vec::new(),

@@ -28,6 +28,8 @@ EXAMPLES
       the same, then reboot, start, verify, open, and watch for 5 minutes
   ebb maintenance start --reason \"security updates\" --deadline 30m --then end -- apt-get -y upgrade
       the work is a command; after half an hour who is left is ended
+  ebb maintenance start --reason \"new switch\" --in 15m --for 1h
+      tell people now, and begin in a quarter of an hour; `ebb maintenance finish` calls it off
   ebb maintenance start --drill
       everything but stop and work, and then back: how long would it take
   ebb maintenance status
@@ -75,6 +77,9 @@ struct StartArgs {
     /// Let this address or range in all the same, to test; may be repeated
     #[arg(long, value_name = "CIDR")]
     except: Vec<String>,
+    /// Tell people now (docs/notify.md), and begin after this time
+    #[arg(long = "in", value_name = "TIME", value_parser = duration)]
+    delay: Option<Span>,
     /// Stop waiting for the sessions of a service after this time [default: maintenance.deadline in ebb.toml, or none]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Span>,
@@ -116,6 +121,7 @@ impl StartArgs {
                 unasked: self.yes && !self.dry_run,
             },
             not: self.not.clone(),
+            delay_seconds: self.delay.map_or(0, whole_seconds),
             deadline_seconds: self.deadline.map(whole_seconds),
             then: self.then.map(Into::into),
             command: self.command.clone(),

@@ -59,7 +59,7 @@ pub fn about(service: Option<&str>, text: &str) -> String {
 /// Kinds of event that need a look: a gate lost, a leak, a failed stop, a service ended by others.
 #[must_use]
 pub const fn is_alarm(event: &Event) -> bool {
-    matches!(event.number, 204 | 206 | 402 | 404)
+    matches!(event.number, 204 | 206 | 402 | 404 | 502)
 }
 
 /// An event beside a verb that is being watched: `07:01:28  nginx: the gate is shut`.

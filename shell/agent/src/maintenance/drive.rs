@@ -122,7 +122,7 @@ async fn drive(world: &Arc<World>, number: u64, reply: &Reply, word: &Notify) ->
             Next::Do(step) => do_step(world, &run, step, reply, word).await?,
             Next::End => {
                 write(world, number, Entry::Over, "")?;
-                tell::finished(world, number, reply).await;
+                tell::finished(world, &run, reply).await;
             }
             Next::AwaitFinish | Next::Halted(..) | Next::Over => return Ok(()),
         }
@@ -136,7 +136,7 @@ async fn do_step(world: &Arc<World>, run: &Run, step: Step, reply: &Reply, word:
     let done = tokio::select! {
         done = steps::perform(world, run, step, reply) => done,
         // Asked back in the middle: the journal has it, and it decides.
-        () = word.notified(), if matches!(step, Step::Drain(_)) => return Ok(()),
+        () = word.notified(), if matches!(step, Step::Announce | Step::Drain(_)) => return Ok(()),
     };
     let took = Some(began.elapsed().as_secs_f64());
     match done {

@@ -197,6 +197,7 @@ fn run_of(world: &World, server: &ServerHold, dry_run: bool) -> Result<Run, Why>
         meant_for: None,
         reopen: false,
         except: server.except.clone(),
+        delay: ebb_model::Span::ZERO,
         deadline: None,
         then: ebb_model::Then::Ask,
         work: ebb_model::Work::ByHand,

@@ -46,6 +46,7 @@ pub(super) async fn make(
         meant_for: wish.for_span,
         reopen: wish.reopen,
         except: wish.except.clone(),
+        delay: Span::seconds(request.delay_seconds),
         deadline: if request.drill { deadline.or(Some(DRILL)) } else { deadline },
         // In a drill nobody is ended.
         then: if request.drill { Then::Ask } else { then },
@@ -148,6 +149,7 @@ fn words(run: &Run, step: Step, counts: &BTreeMap<ServiceName, Counts>) -> Strin
     let names = |layer: usize| plan.layers.get(layer).map(Vec::as_slice).unwrap_or_default();
     let listed = |names: &[ServiceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match step {
+        Step::Announce => format!("tell people, and begin {} later", duration(plan.delay)),
         Step::Guards => match &plan.override_guards {
             None => "ask the guards; one that refuses halts it before anything is touched".to_owned(),
             Some(reason) => format!("ask the guards, and go on whatever they say: {reason}"),

@@ -8,7 +8,8 @@ use ebb_decide::guards;
 use ebb_decide::maintenance::accepts_worse;
 use ebb_link::Reply;
 use ebb_model::{
-    Change, Checks, Counts, EventKind, Hold, Run, Service, ServiceName, Span, Step, Trend, Up, Verdict, Why, duration,
+    Change, Checks, Counts, EventKind, Hold, Occasion, Run, Service, ServiceName, Span, Step, Trend, Up, Verdict, Why,
+    duration,
 };
 use ebb_wire::v1::{DrainRequest, Frame, Then, Which, Wish};
 
@@ -20,7 +21,7 @@ use crate::verbs::resume::Resume;
 use crate::verbs::server;
 use crate::verbs::services::{Known, counted};
 use crate::world::{World, unread};
-use crate::{lockout, look, say};
+use crate::{lockout, look, notices, say};
 
 /// How long a service that is brought back may take to be up.
 const UP_WITHIN: Duration = Duration::from_secs(90);
@@ -33,6 +34,7 @@ const STOPPING: Duration = Duration::from_millis(200);
 
 pub(super) async fn perform(world: &Arc<World>, run: &Run, step: Step, reply: &Reply) -> Result<String, Why> {
     match step {
+        Step::Announce => announce(world, run, reply).await,
         Step::Guards => guards(world, run, reply).await,
         Step::Hold => hold(world, run, reply).await,
         Step::Drain(layer) => drain_layer(world, run, layer, reply).await,
@@ -43,6 +45,20 @@ pub(super) async fn perform(world: &Arc<World>, run: &Run, step: Step, reply: &R
         Step::Open => open(world, run, reply).await,
         Step::Watch => watch(world, run, reply).await,
     }
+}
+
+/// Tells people, and waits until it is time: from when it was announced first, whoever was killed meanwhile.
+async fn announce(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    notices::of_run(world, run, Occasion::Before, None);
+    let began = run.journal.iter().find(|line| line.entry == ebb_model::Entry::Began(Step::Announce));
+    let until = began.map_or(world.now().wall, |line| line.at) + run.plan.delay;
+    let text = format!("people are told; it begins in {}", duration(until.since(world.now().wall)));
+    reply.send(say::note(None, false, text)).await;
+    while world.now().wall < until {
+        // The wall clock may be set: never longer than a while on the other one.
+        tokio::time::sleep(LOOK_AGAIN.min(until.since(world.now().wall).into())).await;
+    }
+    Ok("people were told".to_owned())
 }
 
 /// Under which label the list of a run is kept.
@@ -131,6 +147,7 @@ fn regressions(changes: &[Change]) -> Vec<String> {
 }
 
 async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
+    notices::of_run(world, run, Occasion::Start, None);
     let services = look::services(world).await?;
     let wish = Checked::of_plan(&run.plan);
     let mut hold = server::merge(world, &wish, level(&run.plan), &run.plan.not)?;

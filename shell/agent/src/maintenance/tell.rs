@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use ebb_decide::maintenance::{Next, next, steps};
 use ebb_link::Reply;
-use ebb_model::{Entry, Event, EventKind, Line, MAINTENANCE, MaintenancePlan, Run, Step, Wall, Work, resume_server};
+use ebb_model::{
+    Entry, Event, EventKind, Line, MAINTENANCE, MaintenancePlan, Occasion, Run, Step, Wall, Work, resume_server,
+};
 use ebb_wire::v1::{self, Frame, MaintenanceState, StepState};
 
-use crate::say;
 use crate::world::World;
+use crate::{notices, say};
 
 /// The services that a step is about.
 pub(super) fn services_of(run: &Run, step: Step) -> Vec<String> {
@@ -17,7 +19,7 @@ pub(super) fn services_of(run: &Run, step: Step) -> Vec<String> {
     match step {
         Step::Drain(layer) | Step::Start(layer) => names(layer),
         Step::Hold | Step::Open => layers.iter().flatten().map(ToString::to_string).collect(),
-        Step::Guards | Step::Work | Step::TakeBack | Step::Check | Step::Watch => Vec::new(),
+        Step::Announce | Step::Guards | Step::Work | Step::TakeBack | Step::Check | Step::Watch => Vec::new(),
     }
 }
 
@@ -74,7 +76,16 @@ pub(super) async fn began(world: &Arc<World>, run: u64, plan: &MaintenancePlan, 
     say_event(world, event, reply).await;
 }
 
-pub(super) async fn finished(world: &Arc<World>, run: u64, reply: &Reply) {
+pub(super) async fn finished(world: &Arc<World>, run: &Run, reply: &Reply) {
+    // What was called off before anybody was told of it is not told as one that is over.
+    if run
+        .journal
+        .iter()
+        .any(|line| line.entry == Entry::Began(Step::Hold) || line.entry == Entry::Began(Step::Announce))
+    {
+        notices::of_run(world, run, Occasion::End, None);
+    }
+    let run = run.number;
     let _ = world.store().forget_checks(&format!("maintenance {run}"));
     let text = format!("maintenance {run} is over: what it held is released");
     let event = Event::of_server(world.now().wall, EventKind::MaintenanceFinished, text).with("run", run);
@@ -88,6 +99,7 @@ pub(super) async fn halted(world: &Arc<World>, run: &Run, step: Step, why: &str,
         .with("step", step)
         .with("why", why);
     say_event(world, event, reply).await;
+    notices::of_run(world, run, Occasion::Trouble, Some(&format!("{step}: {why}")));
 }
 
 pub(super) async fn event(world: &Arc<World>, kind: EventKind, run: &Run, text: String, reply: &Reply) {

@@ -377,7 +377,8 @@ pub(crate) fn release_one(
         remaining.extend(known.holds_of(other).map(say::hold));
     }
     if remaining.is_empty() {
-        frames.push(tell(world, service, &gate_opened(world, service)));
+        let event = gate_opened(world, service, &hold, known.record_of(&service.name));
+        frames.push(tell(world, service, &event));
     }
     let shut = !remaining.is_empty();
     let learning = converge::seen(world).ok().and_then(|seen| seen.learning(&service.doors));
@@ -385,15 +386,21 @@ pub(crate) fn release_one(
     Ok((frames, HoldReport { hold: say::hold(&hold), changed: true, shut, learning_seconds, remaining }))
 }
 
-/// That new connections are let in again.
-pub(crate) fn gate_opened(world: &World, service: &Service) -> Event {
+/// That new connections are let in again, for the last hold was released.
+pub(crate) fn gate_opened(world: &World, service: &Service, hold: &Hold, record: Option<&Record>) -> Event {
     let name = &service.name;
     let text = if matches!(service.up, Up::Stopped | Up::Failed) {
         format!("the gate of {name} is open; it does not run, and whoever starts it lets new connections in")
     } else {
         format!("{name} accepts new connections")
     };
-    Event::new(world.now().wall, EventKind::GateOpened, name, text)
+    let event = Event::new(world.now().wall, EventKind::GateOpened, name, text)
+        .with("requester", &hold.requester)
+        .with("by", &hold.by.name)
+        .with("reason", &hold.reason);
+    // A part of a hold on the whole server: that tells of itself.
+    let drain = record.filter(|_| !hold.whole_server).and_then(crate::notices::drain_told);
+    drain.map_or(event.clone(), |drain| event.with("drain", drain))
 }
 
 pub(crate) async fn list(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {

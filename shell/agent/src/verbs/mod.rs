@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod hold;
+pub(crate) mod notify;
 pub(crate) mod resume;
 pub(crate) mod server;
 pub(crate) mod services;

@@ -206,7 +206,7 @@ pub(crate) async fn release_all(
     services: &[Service],
     reply: &Reply,
 ) -> Result<Vec<ebb_wire::v1::Hold>, Why> {
-    let remaining = {
+    let (known, remaining) = {
         let _lock = world.lock()?;
         let known = Known::read(world)?;
         for service in services.iter().filter(|service| server.covers.contains(&service.name)) {
@@ -218,7 +218,7 @@ pub(crate) async fn release_all(
         }
         converge::converge(world, services)?;
         let holds = Known::read(world)?.holds;
-        holds.into_iter().filter(|hold| server.covers.contains(&hold.service)).collect::<Vec<Hold>>()
+        (known, holds.into_iter().filter(|hold| server.covers.contains(&hold.service)).collect::<Vec<Hold>>())
     };
     if let Err(why) = lockout::converge(world, None).await {
         let text = format!("what kept units from starting could not be taken away: {why}");
@@ -229,7 +229,8 @@ pub(crate) async fn release_all(
     reply.send(Frame::Event(say::event(world.record(&event, None), &event))).await;
     for service in services.iter().filter(|service| server.covers.contains(&service.name)) {
         if remaining.iter().all(|hold| hold.service != service.name) {
-            let event = super::hold::gate_opened(world, service);
+            let hold = server.on(&service.name);
+            let event = super::hold::gate_opened(world, service, &hold, known.record_of(&service.name));
             reply.send(tell(world, service, &event)).await;
         }
     }
