@@ -19,6 +19,7 @@ use crate::commands::resume::ResumeArgs;
 use crate::commands::services::ServicesArgs;
 use crate::commands::sessions::SessionsArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::uninstall::UninstallArgs;
 use crate::commands::watch::WatchArgs;
 use crate::commands::{self, try_it::TryArgs};
 use crate::values::{duration, whole_seconds};
@@ -89,6 +90,9 @@ pub enum Command {
     /// Write the manual pages
     #[command(after_long_help = commands::man::EXAMPLES)]
     Man(ManArgs),
+    /// Take ebb off this server: nothing of it is left
+    #[command(after_long_help = commands::uninstall::EXAMPLES)]
+    Uninstall(UninstallArgs),
 }
 
 /// Commands that ask an agent.
@@ -138,7 +142,7 @@ const TASKS: [(&str, &[&str]); 6] = [
     ("Take out of service", &["drain", "watch", "end"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent", "gate"]),
+    ("Stay", &["agent", "gate", "uninstall"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 
@@ -316,6 +320,7 @@ mod tests {
             "ebb sessions",
             "ebb sessions nginx --sort colour",
             "ebb resume",
+            "ebb uninstall --force",
         ] {
             let error = command().try_get_matches_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -17,6 +17,7 @@ pub mod services;
 pub mod sessions;
 pub mod status;
 pub mod try_it;
+pub mod uninstall;
 pub mod watch;
 
 use ebb_link::Client;

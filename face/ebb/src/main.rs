@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => commands::completions::run(&args, &mut screen),
         Command::Man(args) => commands::man::run(&args, &mut screen),
         Command::Gate(args) => commands::gate::run(&args, &globals, &mut screen),
+        Command::Uninstall(args) => with_runtime(commands::uninstall::run(&args, &globals, &mut screen)),
         Command::Agent(_) => with_runtime(commands::agent::run(&globals, &mut screen)),
         Command::Verb(verb) => with_runtime(with_agent(verb, &globals, &mut screen)),
     };

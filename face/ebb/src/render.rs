@@ -15,6 +15,7 @@ pub mod services;
 pub mod sessions;
 pub mod status;
 pub mod table;
+pub mod uninstall;
 pub mod words;
 
 use ebb_wire::v1::Frame;

@@ -20,12 +20,14 @@ mod observe;
 mod resident;
 mod say;
 mod sources;
+mod uninstall;
 mod verbs;
 mod world;
 
 pub use boot::{Restored, restore_gate};
 pub use config::ConfigError;
 pub use resident::{Resident, reside};
+pub use uninstall::{Keep, Removal, Standing, Step, UninstallError, perform, plan_removal, tell_journal};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::world::World;
 use crate::{Place, StartError, drain, handle};
 
 /// Members of this group may look.
-const READERS: &str = "ebb";
+pub(crate) const READERS: &str = "ebb";
 
 /// An agent about to stay. Its socket is open, and nobody is served yet.
 pub struct Resident {
