@@ -216,7 +216,10 @@ fn what_was_installed_by_hand_goes_without_a_trace() -> Outcome {
     assert!(forced.ok() && forced.stderr.contains("systemctl start nginx.service"), "{forced:?}");
     a.check(&["systemctl", "start", "nginx"])?;
     let journal = a.check(&["journalctl", "-q", "-o", "cat", "-t", "ebb", "--no-pager"])?;
-    assert!(journal.contains("removes ebb although nginx is held stopped") && journal.contains("scrapped"), "{journal}");
+    assert!(
+        journal.contains("removes ebb although nginx is held stopped") && journal.contains("scrapped"),
+        "{journal}"
+    );
     assert_same(&before, &as_it_is(&a)?);
     Ok(())
 }

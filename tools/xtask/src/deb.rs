@@ -51,7 +51,7 @@ pub fn run(arguments: &[&str]) -> Result<ExitCode, String> {
     let out = wanted.out.unwrap_or_else(|| root.join("target"));
     let package = out.join(format!("ebb_{version}_{architecture}.deb"));
     let tree = out.join(format!("ebb_{version}_{architecture}.{}", std::process::id()));
-    let made = fill(&root, &tree, &binary)
+    let made = fill(&root, &tree, &binary, &version)
         .and_then(|()| control(&root, &tree, &binary, &version, &architecture))
         .and_then(|()| pack(&root, &tree, &package, wanted.quick));
     // Also of what went wrong nothing is left.
@@ -95,7 +95,7 @@ fn workspace_version(root: &Path) -> Result<String, String> {
 }
 
 /// Everything that is installed.
-fn fill(root: &Path, tree: &Path, binary: &Path) -> Result<(), String> {
+fn fill(root: &Path, tree: &Path, binary: &Path, version: &str) -> Result<(), String> {
     let program = fs::read(binary).map_err(|error| format!("read {}: {error}", binary.display()))?;
     put(tree, "usr/bin/ebb", &program, 0o755)?;
     for (from, to, mode) in AS_THEY_ARE {
@@ -110,15 +110,32 @@ fn fill(root: &Path, tree: &Path, binary: &Path) -> Result<(), String> {
     tool::output(Command::new(binary).arg("man").arg(&pages))?;
     let doc = "usr/share/doc/ebb";
     put(tree, &format!("{doc}/copyright"), read(&root.join("packaging/debian/copyright"))?.as_bytes(), 0o644)?;
-    put(tree, &format!("{doc}/changelog"), read(&root.join("CHANGELOG.md"))?.as_bytes(), 0o644)?;
+    put(tree, &format!("{doc}/CHANGELOG.md"), read(&root.join("CHANGELOG.md"))?.as_bytes(), 0o644)?;
+    put(tree, &format!("{doc}/changelog"), changelog(root, version)?.as_bytes(), 0o644)?;
     let mut gzip = Command::new("gzip");
-    gzip.arg("-9n").arg(tree.join(doc).join("changelog"));
+    gzip.arg("-9n").args(["changelog", "CHANGELOG.md"].map(|name| tree.join(doc).join(name)));
     for entry in fs::read_dir(&pages).map_err(|error| format!("read {}: {error}", pages.display()))?.flatten() {
         fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o644))
             .map_err(|error| format!("set the mode of {}: {error}", entry.path().display()))?;
         gzip.arg(entry.path());
     }
     tool::output(&mut gzip).map(drop)
+}
+
+/// In the form that Debian's tools read; what has changed is told beside it.
+fn changelog(root: &Path, version: &str) -> Result<String, String> {
+    let at = commit_time(root).unwrap_or_else(|| "0".to_owned());
+    let date = tool::output(Command::new("date").args(["-u", "-R", "-d", &format!("@{at}")]).env("LC_ALL", "C"))?;
+    let maintainer = read(&root.join("packaging/debian/control"))?;
+    let maintainer = maintainer.lines().find_map(|line| line.strip_prefix("Maintainer: ")).unwrap_or_default();
+    let text = "  * What has changed: CHANGELOG.md.gz beside this file.";
+    Ok(format!("ebb ({version}) unstable; urgency=medium\n\n{text}\n\n -- {maintainer}  {}\n", date.trim()))
+}
+
+/// Of the newest commit, in seconds: the same commit makes the same package.
+fn commit_time(root: &Path) -> Option<String> {
+    let log = tool::output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root)).ok()?;
+    Some(log.trim().to_owned()).filter(|at| !at.is_empty())
 }
 
 /// What dpkg reads.
@@ -155,9 +172,8 @@ fn glibc(program: &[u8]) -> String {
 
 fn pack(root: &Path, tree: &Path, package: &Path, quick: bool) -> Result<(), String> {
     let mut dpkg_deb = Command::new("dpkg-deb");
-    // The same commit makes the same package.
-    if let Ok(at) = tool::output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root)) {
-        dpkg_deb.env("SOURCE_DATE_EPOCH", at.trim());
+    if let Some(at) = commit_time(root) {
+        dpkg_deb.env("SOURCE_DATE_EPOCH", at);
     }
     dpkg_deb.args(["--root-owner-group", if quick { "-Znone" } else { "-Zxz" }, "--build"]).arg(tree).arg(package);
     tool::output(&mut dpkg_deb).map(drop)

@@ -20,8 +20,6 @@ const COMPLETIONS: [&str; 5] = [
 const PAGES: [&str; 2] = ["/usr/share/man/man1", "/usr/local/share/man/man1"];
 const UNIT_DIRS: [&str; 3] = ["/usr/lib/systemd/system", "/etc/systemd/system", "/run/systemd/system"];
 const PROGRAMS: [&str; 2] = ["/usr/bin/ebb", "/usr/local/bin/ebb"];
-/// Where Debian keeps what was chosen for `policy-rc.d`.
-const ALTERNATIVES: &str = "/var/lib/dpkg/alternatives/policy-rc.d";
 
 /// What is there and belongs to no package.
 #[derive(Debug, Default)]
@@ -103,8 +101,11 @@ pub(super) fn is_enabled(unit: &str) -> bool {
 }
 
 /// Whether our policy was given to Debian's `policy-rc.d`.
-pub(super) fn policy_is_ours() -> bool {
-    fs::read_to_string(ALTERNATIVES).is_ok_and(|text| text.lines().any(|line| line == POLICY))
+pub(super) async fn policy_is_ours() -> bool {
+    let mut ask = tokio::process::Command::new("update-alternatives");
+    // Without that program, or without any choice of that name, it is not.
+    let Ok(said) = ask.args(["--query", "policy-rc.d"]).env("LC_ALL", "C").output().await else { return false };
+    String::from_utf8_lossy(&said.stdout).lines().any(|line| line.strip_prefix("Alternative: ") == Some(POLICY))
 }
 
 /// Arguments of `update-alternatives` that take it back.

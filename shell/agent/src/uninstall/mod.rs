@@ -218,7 +218,7 @@ async fn acting(state_dir: &Path, removal: &mut Removal) -> Result<(), Uninstall
             Ok(_) => removal.notes.push(format!("the gate was not looked at: {}", chain(&error))),
         },
     }
-    if files::policy_is_ours() {
+    if files::policy_is_ours().await {
         removal.steps.push(Step::Policy);
     }
     Ok(())
