@@ -6,6 +6,7 @@ pub mod effective;
 pub mod expiry;
 pub mod gate;
 pub mod ledger;
+pub mod protect;
 pub mod resolve;
 pub mod services;
 pub mod stay;

@@ -125,6 +125,10 @@ events! {
     ServiceRestartedElsewhere = 405, "0db6dc60e19244d0a36450b57ee9a0e8", None;
     /// The service answered at each door.
     ServiceVerified = 406, "6cfc8705a2434262a7b5432094971e1c", None;
+    /// Somebody lifted the protection of sessions from stops and reboots.
+    ProtectionLifted = 601, "9b3885a9e0284049addbcc338e0f8e9a", None;
+    /// Sessions are protected again.
+    ProtectionRestored = 602, "c2ff1ad07b6c4ef4b215d2a5b9731780", None;
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::commands::events::EventsArgs;
 use crate::commands::gate::GateArgs;
 use crate::commands::hold::HoldArgs;
 use crate::commands::man::ManArgs;
+use crate::commands::protect::ProtectArgs;
 use crate::commands::release::ReleaseArgs;
 use crate::commands::resume::ResumeArgs;
 use crate::commands::services::ServicesArgs;
@@ -131,6 +132,9 @@ pub enum Verb {
     /// Find what is not as it should be, and what mends it
     #[command(after_long_help = commands::doctor::EXAMPLES)]
     Doctor,
+    /// Lift the protection of live sessions from reboots and stops by others, or restore it
+    #[command(after_long_help = commands::protect::EXAMPLES)]
+    Protect(ProtectArgs),
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -142,7 +146,7 @@ const TASKS: [(&str, &[&str]); 6] = [
     ("Take out of service", &["drain", "watch", "end"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent", "gate", "uninstall"]),
+    ("Stay", &["agent", "protect", "gate", "uninstall"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 
@@ -321,6 +325,7 @@ mod tests {
             "ebb sessions nginx --sort colour",
             "ebb resume",
             "ebb uninstall --force",
+            "ebb protect off",
         ] {
             let error = command().try_get_matches_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

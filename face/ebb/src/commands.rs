@@ -11,6 +11,7 @@ pub mod gate;
 pub mod hold;
 pub mod holds;
 pub mod man;
+pub mod protect;
 pub mod release;
 pub mod resume;
 pub mod services;
@@ -55,6 +56,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Status(args) => status::run(args, client, screen).await,
         Verb::Events(args) => events::run(args, client, screen).await,
         Verb::Doctor => doctor::run(client, screen).await,
+        Verb::Protect(args) => protect::run(&args, client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
     }
 }

@@ -10,6 +10,7 @@ pub mod hold;
 pub mod holds;
 pub mod live;
 pub mod plan;
+pub mod protect;
 pub mod resume;
 pub mod services;
 pub mod sessions;

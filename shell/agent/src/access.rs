@@ -23,6 +23,7 @@ const fn acts(request: &Request) -> bool {
         Request::Resume(request) => !request.dry_run,
         Request::Hold(request) => !request.dry_run,
         Request::Release(request) => !request.dry_run,
+        Request::Protect(_) => true,
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds

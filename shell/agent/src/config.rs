@@ -6,6 +6,11 @@
 //! [access]
 //! operators = ["ana", "@sre"]   # may act through a resident agent, beside root; others of group `ebb` may look
 //!
+//! [protect]
+//! services = ["nginx", "kamailio*"]   # while sessions live there:
+//! shutdown = "refuse"                 # allow, delay or refuse a reboot by somebody else
+//! units = true                        # refuse `systemctl stop` and `restart`
+//!
 //! [service.mail]
 //! units = ["postfix@-", "dovecot"]
 //!
@@ -19,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ebb_decide::services::Group;
+use ebb_model::{AtShutdown, ProtectSettings};
 use serde::Deserialize;
 
 /// What is wrong with the configuration.
@@ -47,6 +53,8 @@ struct Written {
     #[serde(default)]
     access: AccessTable,
     #[serde(default)]
+    protect: ProtectTable,
+    #[serde(default)]
     service: BTreeMap<String, toml::Spanned<ServiceTable>>,
 }
 
@@ -55,6 +63,37 @@ struct Written {
 struct AccessTable {
     #[serde(default)]
     operators: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ProtectTable {
+    #[serde(default)]
+    services: Vec<String>,
+    #[serde(default)]
+    shutdown: ShutdownWord,
+    #[serde(default)]
+    units: bool,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum ShutdownWord {
+    #[default]
+    Allow,
+    Delay,
+    Refuse,
+}
+
+impl From<ProtectTable> for ProtectSettings {
+    fn from(table: ProtectTable) -> Self {
+        let shutdown = match table.shutdown {
+            ShutdownWord::Allow => AtShutdown::Allow,
+            ShutdownWord::Delay => AtShutdown::Delay,
+            ShutdownWord::Refuse => AtShutdown::Refuse,
+        };
+        Self { services: table.services, shutdown, units: table.units }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -79,6 +118,8 @@ pub(crate) struct Config {
     pub(crate) systemd: bool,
     /// Who may act beside root: login names, and `@GROUP`.
     pub(crate) operators: Vec<String>,
+    /// Whose sessions are protected, and from what.
+    pub(crate) protect: ProtectSettings,
 }
 
 /// Reads the file; one that is not there says nothing.
@@ -124,7 +165,7 @@ fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     }
     let systemd = written.systemd.unwrap_or(true);
     if faults.is_empty() {
-        Ok(Config { groups, systemd, operators: written.access.operators })
+        Ok(Config { groups, systemd, operators: written.access.operators, protect: written.protect.into() })
     } else {
         Err(ConfigError::Faults { faults })
     }
@@ -148,6 +189,15 @@ mod tests {
         let groups = config.groups;
         assert!(!config.systemd);
         assert_eq!((groups.len(), groups[0].units.len()), (1, 2));
+    }
+
+    #[test]
+    fn protection_is_read() {
+        let text = "[protect]\nservices = [\"nginx\"]\nshutdown = \"refuse\"\nunits = true\n";
+        let protect = parse(text, Path::new("x")).unwrap().protect;
+        assert_eq!((protect.services.len(), protect.shutdown, protect.units), (1, AtShutdown::Refuse, true));
+        assert!(faults("[protect]\nshutdown = \"never\"\n")[0].starts_with("ebb.toml:2: unknown variant `never`"));
+        assert_eq!(parse("", Path::new("x")).unwrap().protect, ProtectSettings::default());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod knock;
 mod lockout;
 mod look;
 mod observe;
+mod protect;
 mod resident;
 mod say;
 mod sources;

@@ -9,8 +9,9 @@ use ebb_link::{Door, LinkError};
 use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
+use crate::protect::Guard;
 use crate::world::World;
-use crate::{Place, StartError, drain, handle};
+use crate::{Place, StartError, drain, handle, protect};
 
 /// Members of this group may look.
 pub(crate) const READERS: &str = "ebb";
@@ -118,8 +119,13 @@ impl Resident {
             () = self.door.serve(intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
+            () = Guard::new(&self.world).run() => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();
+        // Nobody would look after it: a reboot that is refused for ever is worse than one that is not.
+        if let Err(why) = protect::withdraw(&self.world).await {
+            self.world.complain(&format!("what protects sessions could not be taken away: {why}"));
+        }
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct World {
     pub(crate) resident: bool,
     /// Who may act, beside root.
     pub(crate) operators: Vec<String>,
+    /// Whose sessions are protected, and from what.
+    pub(crate) protect: ebb_model::ProtectSettings,
+    /// What of it stands.
+    pub(crate) standing: crate::protect::Standing,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
     /// Services that are being started again: nothing keeps them down meanwhile.
@@ -69,6 +73,8 @@ impl World {
             who: who(),
             resident,
             operators: config.operators,
+            protect: config.protect,
+            standing: crate::protect::Standing::default(),
             runs: Runs::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),

@@ -33,6 +33,8 @@ pub enum Request {
     },
     /// What is not as it should be.
     Doctor,
+    /// Lift the protection of sessions, or restore it.
+    Protect(ProtectRequest),
     /// What happened.
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
@@ -243,4 +245,18 @@ pub struct WatchRequest {
     /// They were watched before, and their agent has ended: say what became of those that are over.
     #[serde(default)]
     pub rejoin: bool,
+}
+
+/// `ebb protect`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectRequest {
+    /// Lift it; else restore it.
+    pub off: bool,
+    /// Why it is lifted.
+    #[serde(default)]
+    pub reason: String,
+    /// For how long, in seconds; until the next boot if none.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ebb_kernel::{boot, gate};
 use ebb_model::{Hold, Level, Record, Stopped, printable};
 use ebb_store::Store;
-use ebb_systemd::{Lockout, LockoutDirs, Systemd, UnitName};
+use ebb_systemd::{Lockout, LockoutDirs, Protection, Systemd, UnitName};
 
 use crate::Place;
 use crate::resident::READERS;
@@ -20,8 +20,8 @@ use crate::world::{TABLE, chain};
 pub use perform::{perform, tell_journal};
 
 /// The only state directory that is removed as a whole: any other was named by somebody, and may be anything.
-const USUAL_STATE: &str = "/var/lib/ebb";
-const RUNTIME: &str = "/run/ebb";
+pub(crate) const USUAL_STATE: &str = "/var/lib/ebb";
+pub(crate) const RUNTIME: &str = "/run/ebb";
 const CONFIG: &str = "/etc/ebb";
 const UNITS: [&str; 2] = ["ebb-agent.service", "ebb-gate.service"];
 
@@ -52,6 +52,8 @@ pub enum Step {
     Disable(UnitName),
     /// Take away what keeps a unit from starting.
     Unlock(UnitName),
+    /// Allow stops and reboots that were refused while sessions live.
+    Unprotect,
     /// Let systemd read its files again.
     Reload,
     /// Open every gate.
@@ -73,6 +75,7 @@ impl std::fmt::Display for Step {
         match self {
             Self::Disable(unit) => write!(f, "stop and disable {unit}"),
             Self::Unlock(unit) => write!(f, "let {unit} start again"),
+            Self::Unprotect => f.write_str("allow stops of units, and reboots, that were refused while sessions live"),
             Self::Reload => f.write_str("let systemd read its unit files again"),
             Self::Table => write!(f, "open every gate: remove the table `inet {TABLE}` from the kernel"),
             Self::Policy => f.write_str("take our policy out of /usr/sbin/policy-rc.d"),
@@ -202,8 +205,12 @@ async fn acting(state_dir: &Path, removal: &mut Removal) -> Result<(), Uninstall
             }
         }
         let locked = lockout(state_dir).all().map_err(|error| unread("lockouts")(chain(&error)))?;
-        let any = !locked.is_empty();
+        let guarded = Protection::system("ebb").all().map_err(|error| unread("protection")(chain(&error)))?;
+        let any = !locked.is_empty() || !guarded.is_empty();
         removal.steps.extend(locked.into_iter().map(Step::Unlock));
+        if !guarded.is_empty() {
+            removal.steps.push(Step::Unprotect);
+        }
         if any {
             removal.steps.push(Step::Reload);
         }

@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use ebb_kernel::gate;
 use ebb_model::printable;
-use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
+use ebb_systemd::{Protection, Refused, Systemd};
 
 use super::files::POLICY_BACK;
 use super::{Removal, Step, lockout};
@@ -23,6 +23,9 @@ pub async fn perform(place: &Place, step: &Step) -> Result<(), String> {
     match step {
         Step::Disable(unit) => Systemd::new().disable_now(unit).await.map_err(|error| chain(&error)),
         Step::Unlock(unit) => lockout(&place.state_dir).take(unit).map(drop).map_err(|error| chain(&error)),
+        Step::Unprotect => {
+            Protection::system("ebb").converge(&Refused::default()).map(drop).map_err(|error| chain(&error))
+        }
         Step::Reload => Systemd::new().reload_daemon().await.map_err(|error| chain(&error)),
         Step::Table => {
             let opened = gate::Gate::open(TABLE).and_then(|mut gate| gate.apply(&gate::Rules::default()));

@@ -10,7 +10,7 @@ use ebb_wire::v1::{Finding, Frame};
 use super::services::Known;
 use super::status::watcher;
 use crate::world::World;
-use crate::{converge, lockout, look};
+use crate::{converge, lockout, look, protect};
 
 /// A hold that is older than this, and was not said to be, may have been forgotten.
 const FORGOTTEN: Span = Span::seconds(7 * 24 * 3600);
@@ -27,6 +27,10 @@ pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why>
             text,
             "the resident agent mends it; without one: `ebb drain` or `ebb resume` it again",
         ));
+    }
+    if let Some(text) = protect::orphaned(world) {
+        let text = format!("an agent that is gone has left this behind: {text}");
+        found.push(finding(None, text, "systemctl start ebb-agent; without one: ebb protect off --reason TEXT"));
     }
     if !world.resident && !known.holds.is_empty() {
         let text =

@@ -4,6 +4,7 @@ pub(crate) mod doctor;
 pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod hold;
+pub(crate) mod protect;
 pub(crate) mod resume;
 pub(crate) mod services;
 pub(crate) mod sessions;
