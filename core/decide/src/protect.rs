@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use ebb_model::{Mono, ServiceName, Span};
 
-/// A first session must have been there for this long: who comes and goes within it guards nothing, and systemd is not
+/// A first session must have been there for this long: who comes and goes within it needs no protection, and systemd is not
 /// made to read its files for each.
 const SETTLED: Span = Span::seconds(2);
-/// The guard stays for this long after the last session, for the next may come.
+/// Protection stays for this long after the last session, for the next may come.
 const QUIET: Span = Span::seconds(15);
 
 /// What was seen of one protected service.
@@ -30,8 +30,8 @@ pub struct Memory {
     pub last: Mono,
     /// How many there were then.
     pub sessions: u64,
-    /// It is guarded.
-    pub guarded: bool,
+    /// It is protected.
+    pub protected: bool,
 }
 
 /// All services of which something is remembered.
@@ -50,21 +50,21 @@ fn one(before: Option<&Memory>, seen: Seen, now: Mono) -> Option<Memory> {
         (None, before) => before.copied(),
         (Some(0), None) => None,
         (Some(0), Some(before)) => {
-            let over = seen.held || !before.guarded || now.since(before.last) >= QUIET;
+            let over = seen.held || !before.protected || now.since(before.last) >= QUIET;
             (!over).then_some(Memory { sessions: 0, ..*before })
         }
         (Some(sessions), before) => {
             let born = Mono(now.0.saturating_sub(seen.oldest.0));
             let since = before.map_or(born, |before| before.since.min(born));
-            let guarded = before.is_some_and(|before| before.guarded) || now.since(since) >= SETTLED;
-            Some(Memory { since, last: now, sessions, guarded })
+            let protected = before.is_some_and(|before| before.protected) || now.since(since) >= SETTLED;
+            Some(Memory { since, last: now, sessions, protected })
         }
     }
 }
 
-/// Which are guarded.
-pub fn guarded(memories: &Memories) -> impl Iterator<Item = (&ServiceName, &Memory)> {
-    memories.iter().filter(|(_, memory)| memory.guarded)
+/// Which are protected.
+pub fn protected(memories: &Memories) -> impl Iterator<Item = (&ServiceName, &Memory)> {
+    memories.iter().filter(|(_, memory)| memory.protected)
 }
 
 /// Names in a line; the first of many.
@@ -77,8 +77,8 @@ pub fn now_text(memories: &Memories, now: Mono) -> String {
         let word = if memory.sessions == 1 { "session" } else { "sessions" };
         format!("{} {word} on {name} since {}", memory.sessions, roughly(now.since(memory.since)))
     };
-    let parts: Vec<String> = guarded(memories).map(counted).collect();
-    let names: Vec<ServiceName> = guarded(memories).map(|(name, _)| name.clone()).collect();
+    let parts: Vec<String> = protected(memories).map(counted).collect();
+    let names: Vec<ServiceName> = protected(memories).map(|(name, _)| name.clone()).collect();
     let drain = drain(&names);
     format!("{}: drain first ({drain}), or override (ebb protect off --reason TEXT)", few(&parts))
 }
@@ -129,22 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_stays_guards_and_one_that_passes_does_not() {
-        assert!(!looks(&[(Some(1), 0, false)]).unwrap().guarded);
-        assert!(looks(&[(Some(1), 0, false); 3]).unwrap().guarded);
-        assert!(looks(&[(Some(1), 60, false)]).unwrap().guarded, "it was there before us");
-        assert!(!looks(&[(Some(1), 0, false), (Some(0), 0, false), (Some(1), 0, false)]).unwrap().guarded);
+    fn a_session_that_stays_is_protected_and_one_that_passes_is_not() {
+        assert!(!looks(&[(Some(1), 0, false)]).unwrap().protected);
+        assert!(looks(&[(Some(1), 0, false); 3]).unwrap().protected);
+        assert!(looks(&[(Some(1), 60, false)]).unwrap().protected, "it was there before us");
+        assert!(!looks(&[(Some(1), 0, false), (Some(0), 0, false), (Some(1), 0, false)]).unwrap().protected);
     }
 
     #[test]
-    fn the_guard_outlives_the_last_session_for_a_while_unless_held() {
+    fn protection_outlives_the_last_session_for_a_while_unless_held() {
         let mut all = vec![(Some(2), 60, false)];
         all.extend([(Some(0), 0, false); 14]);
-        assert!(looks(&all).unwrap().guarded);
+        assert!(looks(&all).unwrap().protected);
         all.push((Some(0), 0, false));
         assert_eq!(looks(&all), None);
         assert_eq!(looks(&[(Some(2), 60, false), (Some(0), 0, true)]), None, "held, nobody follows");
-        assert!(looks(&[(Some(2), 60, true)]).unwrap().guarded, "a drain protects who is left from others");
+        assert!(looks(&[(Some(2), 60, true)]).unwrap().protected, "a drain protects who is left from others");
     }
 
     #[test]
@@ -152,12 +152,12 @@ mod tests {
         assert_eq!(looks(&[(None, 0, false)]), None);
         let mut all = vec![(Some(2), 60, false)];
         all.extend([(None, 0, false); 100]);
-        assert!(looks(&all).unwrap().guarded);
+        assert!(looks(&all).unwrap().protected);
     }
 
     #[test]
     fn words_name_figures_and_help() {
-        let memory = Memory { since: Mono(0), last: Mono(0), sessions: 3, guarded: true };
+        let memory = Memory { since: Mono(0), last: Mono(0), sessions: 3, protected: true };
         let memories: Memories = [(name(), memory)].into();
         let help = "drain first (ebb drain nginx), or override (ebb protect off --reason TEXT)";
         let text = now_text(&memories, Mono(41 * 60_000));

@@ -144,18 +144,18 @@ fn while_a_session_lives_stops_and_reboots_by_others_are_refused() -> Outcome {
 }
 
 #[test]
-fn the_guard_outlives_its_agent_and_gives_way_to_a_drain() -> Outcome {
+fn protection_outlives_its_agent_and_gives_way_to_a_drain() -> Outcome {
     if !ebb_lab::allowed() {
         return Ok(());
     }
-    let lab = Lab::new("guarded")?;
+    let lab = Lab::new("protected")?;
     let (a, c) = (lab.server("a")?, lab.client("c")?);
     roles::nginx(&a)?;
     install(&a)?;
     let mut sockets = Echoes::open_websockets(&c, &a, "/ws", 3)?;
     wait_said(&a, UNITS, true)?;
 
-    // Killed, it leaves its guard; without a successor that is told; the successor goes on with it.
+    // Killed, it leaves its files; without a successor that is told; the successor goes on with it.
     a.check(&["sh", "-c", "systemctl kill -s KILL --kill-whom=main ebb-agent"])?;
     assert_eq!(a.exec(&["systemctl", "stop", "nginx"])?.code, Some(4));
     wait_said(&a, UNITS, true)?;

@@ -101,7 +101,7 @@ impl Override {
 }
 
 /// Looks after it.
-pub(crate) struct Guard {
+pub(crate) struct Protector {
     world: Arc<World>,
     memories: Memories,
     services: Vec<Service>,
@@ -113,7 +113,7 @@ pub(crate) struct Guard {
     was_lifted: bool,
 }
 
-impl Guard {
+impl Protector {
     pub(crate) fn new(world: &Arc<World>) -> Self {
         Self {
             world: Arc::clone(world),
@@ -138,7 +138,7 @@ impl Guard {
             beat.tick().await;
             let settings = settings(&self.world);
             if let Err(why) = self.look(&settings).await {
-                self.complain(format!("sessions are not protected as they should be: {why}"));
+                self.complain(&format!("sessions are not protected as they should be: {why}"));
             }
             self.beats += 1;
         }
@@ -163,16 +163,16 @@ impl Guard {
         self.stand(settings).await
     }
 
-    /// What an agent before has guarded stays so for the first look.
+    /// What an agent before has protected stays so for the first look.
     fn adopt(&mut self, seen: &BTreeMap<ServiceName, Seen>, now: Mono) {
         let there = Protection::system("ebb").all().unwrap_or_default();
-        let guarded = |name: &&ServiceName| {
+        let protected = |name: &&ServiceName| {
             let service = self.services.iter().find(|service| service.name == **name);
             service.is_some_and(|service| units(service).any(|unit| there.contains(&unit)))
                 || there.iter().any(Protection::is_end)
         };
-        let memory = Memory { since: now, last: now, sessions: 0, guarded: true };
-        self.memories = seen.keys().filter(guarded).map(|name| (name.clone(), memory)).collect();
+        let memory = Memory { since: now, last: now, sessions: 0, protected: true };
+        self.memories = seen.keys().filter(protected).map(|name| (name.clone(), memory)).collect();
     }
 
     /// One census of all protected services.
@@ -192,7 +192,7 @@ impl Guard {
         let count = tokio::task::spawn_blocking(move || observe::count(&book, &of)).await;
         let count = count.map_err(|error| error.to_string()).and_then(|count| count.map_err(|why| why.to_string()));
         if let Err(cause) = &count {
-            self.complain(format!("protected sessions cannot be counted: {cause}"));
+            self.complain(&format!("protected sessions cannot be counted: {cause}"));
         }
         let of = |name: ServiceName| {
             let list = count.as_ref().ok().and_then(|count| count.seen.get(&name));
@@ -206,7 +206,7 @@ impl Guard {
 
     /// Makes files and inhibitor what is remembered.
     async fn stand(&mut self, settings: &ProtectSettings) -> Result<(), Why> {
-        let names: Vec<ServiceName> = protect::guarded(&self.memories).map(|(name, _)| name.clone()).collect();
+        let names: Vec<ServiceName> = protect::protected(&self.memories).map(|(name, _)| name.clone()).collect();
         let mut wanted = Refused::default();
         if !names.is_empty() && settings.shutdown == AtShutdown::Refuse {
             wanted.end = Some(protect::lasting_text(&names));
@@ -214,7 +214,7 @@ impl Guard {
         if settings.units {
             for name in &names {
                 let text = protect::lasting_text(std::slice::from_ref(name));
-                for unit in self.to_refuse(name).await {
+                for unit in self.stops_of(name).await {
                     wanted.stops.insert(unit, text.clone());
                 }
             }
@@ -232,7 +232,7 @@ impl Guard {
     }
 
     /// The units of a service, and those whose stop would stop them.
-    async fn to_refuse(&mut self, name: &ServiceName) -> Vec<UnitName> {
+    async fn stops_of(&mut self, name: &ServiceName) -> Vec<UnitName> {
         let service = self.services.iter().find(|service| service.name == *name);
         let own: Vec<UnitName> = service.into_iter().flat_map(units).collect();
         let mut all = own.clone();
@@ -273,15 +273,15 @@ impl Guard {
             }
             Err(error) => {
                 let cause = chain(&error);
-                self.complain(format!("logind is not asked to hold back a shutdown: {cause}"));
+                self.complain(&format!("logind is not asked to hold back a shutdown: {cause}"));
             }
         }
     }
 
     /// Each trouble once.
-    fn complain(&mut self, text: String) {
-        if self.said.insert(text.clone()) {
-            self.world.complain(&text);
+    fn complain(&mut self, text: &str) {
+        if self.said.insert(text.to_owned()) {
+            self.world.complain(text);
         }
     }
 }

@@ -9,7 +9,7 @@ use ebb_link::{Door, LinkError};
 use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
-use crate::protect::Guard;
+use crate::protect::Protector;
 use crate::world::World;
 use crate::{Place, StartError, drain, handle, protect};
 
@@ -119,7 +119,7 @@ impl Resident {
             () = self.door.serve(intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
-            () = Guard::new(&self.world).run() => {}
+            () = Protector::new(&self.world).run() => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();

@@ -205,10 +205,10 @@ async fn acting(state_dir: &Path, removal: &mut Removal) -> Result<(), Uninstall
             }
         }
         let locked = lockout(state_dir).all().map_err(|error| unread("lockouts")(chain(&error)))?;
-        let guarded = Protection::system("ebb").all().map_err(|error| unread("protection")(chain(&error)))?;
-        let any = !locked.is_empty() || !guarded.is_empty();
+        let protected = Protection::system("ebb").all().map_err(|error| unread("protection")(chain(&error)))?;
+        let any = !locked.is_empty() || !protected.is_empty();
         removal.steps.extend(locked.into_iter().map(Step::Unlock));
-        if !guarded.is_empty() {
+        if !protected.is_empty() {
             removal.steps.push(Step::Unprotect);
         }
         if any {
