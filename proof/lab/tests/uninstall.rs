@@ -13,16 +13,15 @@ use ebb_wire::v1::Outcome as Came;
 use common::{LATE, Outcome, SOON};
 
 /// Makes a package of the ebb under test, as `cargo xtask deb` does.
-fn package(dir: &Path, version: &str) -> PathBuf {
-    let binary = std::env::var("EBB_BIN").map(PathBuf::from);
-    let binary = binary.unwrap_or_else(|_| panic!("EBB_BIN names the ebb that is packed"));
+fn package(dir: &Path, version: &str) -> Result<PathBuf> {
+    let Some(binary) = ebb_lab::ebb_binary()? else { panic!("there is no ebb to be packed") };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut xtask = Command::new(cargo);
     xtask.args(["run", "--quiet", "--package", "xtask", "--", "deb", "--quick", "--version", version]);
     xtask.arg("--out").arg(dir).arg("--binary").arg(binary);
     let made = xtask.output().unwrap_or_else(|error| panic!("cargo xtask deb: {error}"));
     assert!(made.status.success(), "{made:?}");
-    String::from_utf8_lossy(&made.stdout).trim().into()
+    Ok(String::from_utf8_lossy(&made.stdout).trim().into())
 }
 
 /// Puts a package on the server; gives its path there.
@@ -79,7 +78,7 @@ fn the_package_comes_and_goes_and_leaves_nothing() -> Outcome {
     let a = lab.server("a")?;
     roles::nginx(&a)?;
     bare(&a)?;
-    let deb = carry(&a, &package(lab.dir(), "0.1.0"))?;
+    let deb = carry(&a, &package(lab.dir(), "0.1.0")?)?;
     let before = as_it_is(&a)?;
 
     let installed = apt(&a, &["install", &deb])?;
@@ -130,7 +129,7 @@ fn a_drain_does_not_notice_that_the_package_was_upgraded() -> Outcome {
     let (a, c) = (lab.server("a")?, lab.client("c")?);
     roles::echo(&a)?;
     bare(&a)?;
-    let debs = ["0.1.0", "0.1.1"].map(|version| carry(&a, &package(lab.dir(), version)));
+    let debs = ["0.1.0", "0.1.1"].map(|version| carry(&a, &package(lab.dir(), version)?));
     let [old, new] = debs;
     assert!(apt(&a, &["install", &old?])?.ok());
     let mut sessions = Echoes::open(&c, &a, roles::ECHO_PORT, 20)?;
