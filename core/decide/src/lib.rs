@@ -8,6 +8,7 @@ pub mod gate;
 pub mod guards;
 pub mod ledger;
 pub mod maintenance;
+pub mod protect;
 pub mod resolve;
 pub mod services;
 pub mod stay;

@@ -137,6 +137,10 @@ events! {
     NoticeSent = 501, "becb4e26bded4082a2e672e5b774d466", None;
     /// A notice could not be sent, and was given up.
     NoticeFailed = 502, "49a837a4553b46a190d996ead4553a59", None;
+    /// Somebody lifted the protection of sessions from stops and reboots.
+    ProtectionLifted = 601, "9b3885a9e0284049addbcc338e0f8e9a", None;
+    /// Sessions are protected again.
+    ProtectionRestored = 602, "c2ff1ad07b6c4ef4b215d2a5b9731780", None;
     /// A maintenance of the server began.
     MaintenanceBegan = 701, "42f72c9c90864111afbbb873c9c5f01e", None;
     /// All services that a maintenance holds are drained.

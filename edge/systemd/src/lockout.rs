@@ -20,8 +20,8 @@
 //! What cannot be kept: a stop (and so a fresh process that the service itself makes), and a start of the
 //! same program that goes round systemd.
 
-mod pieces;
-mod words;
+pub(crate) mod pieces;
+pub(crate) mod words;
 
 use std::{
     collections::BTreeSet,

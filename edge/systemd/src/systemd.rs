@@ -233,6 +233,20 @@ impl Systemd {
         if said.ok { Ok(()) } else { Err(systemctl::error_of(what, None, "not asked", &said)) }
     }
 
+    /// Stops a unit, and no boot and no other unit starts it any more (`systemctl disable --now`). Always through
+    /// `systemctl`, which keeps what scripts of System V say in step.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn disable_now(&self, name: &UnitName) -> Result<()> {
+        let what = format!("stop and disable {name}");
+        if !crate::is_running() {
+            return Err(Error::NotSystemd { what });
+        }
+        let said = systemctl::run(&what, &["disable", "--now", "--", name.as_str()], RELOAD_WITHIN).await?;
+        if said.ok { Ok(()) } else { Err(systemctl::error_of(&what, Some(name), "not asked", &said)) }
+    }
+
     /// Follows the states of all units. Works only while [`Changes::next`] is waited on.
     pub fn changes(&self) -> Changes {
         Changes::new(self.clone())

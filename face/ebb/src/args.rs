@@ -18,11 +18,13 @@ use crate::commands::hold::HoldArgs;
 use crate::commands::maintenance::MaintenanceArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::notify::NotifyArgs;
+use crate::commands::protect::ProtectArgs;
 use crate::commands::release::ReleaseArgs;
 use crate::commands::resume::ResumeArgs;
 use crate::commands::services::ServicesArgs;
 use crate::commands::sessions::SessionsArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::uninstall::UninstallArgs;
 use crate::commands::watch::WatchArgs;
 use crate::commands::{self, try_it::TryArgs};
 use crate::values::{duration, whole_seconds};
@@ -96,6 +98,9 @@ pub enum Command {
     /// Write the manual pages
     #[command(after_long_help = commands::man::EXAMPLES)]
     Man(ManArgs),
+    /// Take ebb off this server: nothing of it is left
+    #[command(after_long_help = commands::uninstall::EXAMPLES)]
+    Uninstall(UninstallArgs),
 }
 
 /// Commands that ask an agent.
@@ -140,6 +145,9 @@ pub enum Verb {
     /// Ask the guards: is this server fit to be worked on, and as well as before
     #[command(after_long_help = commands::check::EXAMPLES)]
     Check(CheckArgs),
+    /// Lift the protection of live sessions from reboots and stops by others, or restore it
+    #[command(after_long_help = commands::protect::EXAMPLES)]
+    Protect(ProtectArgs),
     /// Watch a drain that the resident agent goes on with
     #[command(after_long_help = commands::watch::EXAMPLES)]
     Watch(WatchArgs),
@@ -154,7 +162,7 @@ const TASKS: [(&str, &[&str]); 6] = [
     ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),
-    ("Stay", &["agent", "gate", "config", "notify"]),
+    ("Stay", &["agent", "protect", "gate", "config", "notify", "uninstall"]),
     ("Learn", &["try", "completions", "man", "help"]),
 ];
 
@@ -339,6 +347,8 @@ mod tests {
             "ebb sessions",
             "ebb sessions nginx --sort colour",
             "ebb resume",
+            "ebb uninstall --force",
+            "ebb protect off",
         ] {
             let error = command().try_get_matches_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -15,6 +15,7 @@ pub mod holds;
 pub mod maintenance;
 pub mod man;
 pub mod notify;
+pub mod protect;
 pub mod question;
 pub mod release;
 pub mod resume;
@@ -22,6 +23,7 @@ pub mod services;
 pub mod sessions;
 pub mod status;
 pub mod try_it;
+pub mod uninstall;
 pub mod watch;
 
 use ebb_link::Client;
@@ -60,6 +62,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Events(args) => events::run(args, client, screen).await,
         Verb::Check(args) => check::run(args, client, screen).await,
         Verb::Doctor => doctor::run(client, screen).await,
+        Verb::Protect(args) => protect::run(&args, client, screen).await,
         Verb::Watch(args) => watch::run(args, client, screen).await,
         Verb::Maintenance(args) => maintenance::run(args, client, screen).await,
         Verb::Notify(args) => notify::run(args, client, screen).await,

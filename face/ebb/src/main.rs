@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Man(args) => commands::man::run(&args, &mut screen),
         Command::Gate(args) => commands::gate::run(&args, &globals, &mut screen),
         Command::Config(args) => with_runtime(commands::config::run(&args, &globals, &mut screen)),
+        Command::Uninstall(args) => with_runtime(commands::uninstall::run(&args, &globals, &mut screen)),
         Command::Agent(_) => with_runtime(commands::agent::run(&globals, &mut screen)),
         Command::Verb(verb) => with_runtime(with_agent(verb, &globals, &mut screen)),
     };

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use ebb_agent::StartError;
+use ebb_agent::{StartError, UninstallError};
 use ebb_link::LinkError;
 use ebb_wire::v1::{Refusal, RefusalKind};
 
@@ -64,6 +64,9 @@ pub enum Problem {
         #[source]
         cause: io::Error,
     },
+    /// ebb could not be removed.
+    #[error("failed to remove ebb")]
+    Uninstall(#[from] UninstallError),
     /// There was no trial, or no end of it.
     #[error("failed to run the trial")]
     Trial(#[from] ebb_trial::Error),
@@ -113,6 +116,7 @@ impl Problem {
         match self {
             Self::Agent { kind, .. } => *kind,
             Self::NobodyToAsk | Self::NoSuchKey { .. } => RefusalKind::Usage,
+            Self::Uninstall(UninstallError::NotRoot) => RefusalKind::NotPermitted,
             Self::Trial(cause) if cause.is_unsupported() => RefusalKind::Unsupported,
             Self::Output(_)
             | Self::Start(_)
@@ -121,6 +125,7 @@ impl Problem {
             | Self::Answer(_)
             | Self::Man { .. }
             | Self::Gate(_)
+            | Self::Uninstall(_)
             | Self::Trial(_) => RefusalKind::Failed,
         }
     }
@@ -143,6 +148,11 @@ impl Problem {
             }),
             Self::CutShort => Some("`ebb status` shows what stands now; the same command again goes on".to_owned()),
             Self::Trial(error) => error.help().map(|help| help.to_string()),
+            Self::Uninstall(UninstallError::NotUsual { path }) => {
+                Some(format!("if nobody uses it any more: rm -r {}", path.display()))
+            }
+            Self::Uninstall(UninstallError::NotRoot) => Some("run it as root, for example with sudo".to_owned()),
+            Self::Uninstall(UninstallError::Unread { .. }) => None,
             Self::Output(_) | Self::Start(_) | Self::Link(_) | Self::Answer(_) | Self::Man { .. } | Self::Gate(_) => {
                 None
             }

@@ -14,11 +14,13 @@ pub mod live;
 pub mod maintenance;
 pub mod notify;
 pub mod plan;
+pub mod protect;
 pub mod resume;
 pub mod services;
 pub mod sessions;
 pub mod status;
 pub mod table;
+pub mod uninstall;
 pub mod words;
 
 use ebb_wire::v1::Frame;

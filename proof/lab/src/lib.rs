@@ -40,4 +40,4 @@ pub use error::{LabError, Result};
 pub use lab::Lab;
 pub use permission::{allowed, forbidden_because};
 pub use run::{Host, Output, Running};
-pub use server::Server;
+pub use server::{Server, ebb_binary};

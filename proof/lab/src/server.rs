@@ -468,7 +468,10 @@ fn machine_id() -> Result<String> {
 }
 
 /// The ebb under test: `EBB_BIN`, else the newer of the workspace's release and debug builds, if any.
-fn ebb_binary() -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// When `EBB_BIN` names no file.
+pub fn ebb_binary() -> Result<Option<PathBuf>> {
     if let Some(path) = std::env::var_os("EBB_BIN").map(PathBuf::from) {
         let there = path.is_file();
         let missing = || LabError::Missing { what: format!("EBB_BIN, {}", path.display()) };

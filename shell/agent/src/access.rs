@@ -30,6 +30,7 @@ pub(crate) const fn acts(request: &Request) -> bool {
         },
         Request::Check(request) => request.save,
         Request::NotifyTest { .. } => true,
+        Request::Protect(_) => true,
         Request::Services { .. }
         | Request::Sessions(_)
         | Request::Holds

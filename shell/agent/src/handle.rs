@@ -54,6 +54,7 @@ async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) 
         Request::Holds => verbs::hold::list(world, reply).await,
         Request::Status { services } => verbs::status::answer(world, services, reply).await,
         Request::Maintenance(request) => maintenance::answer(world, request, by, reply).await,
+        Request::Protect(request) => verbs::protect::answer(world, request, by, reply).await,
         Request::Doctor => verbs::doctor::answer(world, reply).await,
         Request::Check(request) => verbs::check::answer(world, &request, reply).await,
         Request::Events(request) => verbs::events::answer(world, request, reply).await,

@@ -20,9 +20,11 @@ mod look;
 mod maintenance;
 mod notices;
 mod observe;
+mod protect;
 mod resident;
 mod say;
 mod sources;
+mod uninstall;
 mod verbs;
 mod world;
 
@@ -31,6 +33,7 @@ pub use config::{
     Checked, ConfigError, Explained, Fault, Origin, Setting, check as check_config, explain as explain_config,
 };
 pub use resident::{Resident, reside};
+pub use uninstall::{Keep, Removal, Standing, Step, UninstallError, perform, plan_removal, tell_journal};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -10,11 +10,12 @@ use ebb_link::{Door, LinkError};
 use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
+use crate::protect::Protector;
 use crate::world::World;
-use crate::{Place, StartError, drain, handle, notices};
+use crate::{Place, StartError, drain, handle, notices, protect};
 
 /// Members of this group may look.
-const READERS: &str = "ebb";
+pub(crate) const READERS: &str = "ebb";
 
 /// An agent about to stay. Its socket is open, and nobody is served yet.
 pub struct Resident {
@@ -135,8 +136,13 @@ impl Resident {
             () = keeper.run() => {}
             () = reload => {}
             () = notices::send(&self.world) => {}
+            () = Protector::new(&self.world).run() => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();
+        // Nobody would look after it: a reboot that is refused for ever is worse than one that is not.
+        if let Err(why) = protect::withdraw(&self.world).await {
+            self.world.complain(&format!("what protects sessions could not be taken away: {why}"));
+        }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct World {
     config_stamp: Mutex<config::Stamp>,
     /// Rings when a notice was queued.
     pub(crate) queued: tokio::sync::Notify,
+    /// What of it stands.
+    pub(crate) standing: crate::protect::Standing,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
     /// The maintenance that it drives.
@@ -92,6 +94,7 @@ impl World {
             config_trouble: Mutex::new(None),
             config_stamp: Mutex::new(stamp),
             queued: tokio::sync::Notify::new(),
+            standing: crate::protect::Standing::default(),
             runs: Runs::default(),
             maintenance: Driven::default(),
             starting: Mutex::default(),

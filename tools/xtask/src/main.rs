@@ -1,8 +1,9 @@
-//! The house's own checks and its benchmark: `cargo xtask check`, `layers`, `words`, `sizes`, `bench`.
+//! The house's own checks and its benchmark: `cargo xtask check`, `layers`, `words`, `sizes`, `bench`, `deb`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal and for CI's log")]
 
 mod bench;
 mod check;
+mod deb;
 mod layers;
 mod report;
 mod sizes;
@@ -22,6 +23,8 @@ Usage: cargo xtask COMMAND
   bench [PART...]      figures against ss and nft, as root: gate, overhead, dump, services
         [--big]        with 500,000 sessions too
         [--strict]     a missed target is a failure
+  deb                  a Debian package, in target/
+        [--binary FILE] [--out DIR] [--version V] [--quick]
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         ["check", "--no-tests"] => check::all(false),
         [name @ ("layers" | "words" | "sizes")] => check::one(name),
         ["bench", arguments @ ..] => bench::run(arguments),
+        ["deb", arguments @ ..] => deb::run(arguments),
         // What the benchmark starts: see there.
         ["bench-part", arguments @ ..] => return bench::play(arguments),
         ["help" | "--help" | "-h"] => {

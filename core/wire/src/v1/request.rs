@@ -35,6 +35,8 @@ pub enum Request {
     Doctor,
     /// Ask the guards.
     Check(CheckRequest),
+    /// Lift the protection of sessions, or restore it.
+    Protect(ProtectRequest),
     /// What happened.
     Events(EventsRequest),
     /// Watch the drains that are under way in a resident agent.
@@ -349,4 +351,18 @@ pub struct MaintenanceFinish {
     /// Print what would happen, and change nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// `ebb protect`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectRequest {
+    /// Lift it; else restore it.
+    pub off: bool,
+    /// Why it is lifted.
+    #[serde(default)]
+    pub reason: String,
+    /// For how long, in seconds; until the next boot if none.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
 }

@@ -70,7 +70,7 @@ impl Record {
 }
 
 /// Whether a drop-in is one of ours, whatever became of it.
-pub(super) fn is_ours(text: &str, owner: &str) -> bool {
+pub(crate) fn is_ours(text: &str, owner: &str) -> bool {
     text.starts_with(&made_by(owner))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn mark_path(dirs: &LockoutDirs, unit: &UnitName) -> PathBuf {
     dirs.marks.join(unit.as_str())
 }
 
-fn made_by(owner: &str) -> String {
+pub(crate) fn made_by(owner: &str) -> String {
     format!("# Made by {owner}.")
 }
 

@@ -6,18 +6,18 @@ const LONGEST_LINE: usize = 300;
 const LONGEST_NAME: usize = 180;
 
 /// The text as one line which ends in no backslash (that would join it to the next).
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect();
     plain.trim().trim_end_matches(['\\', ' ']).to_owned()
 }
 
 /// The line where systemd would resolve `%` specifiers.
-pub(super) fn literal(line: &str) -> String {
+pub(crate) fn literal(line: &str) -> String {
     line.replace('%', "%%")
 }
 
 /// The name of a unit that does not exist and says the text: `ebb:held-by-ada:TLS.Undo:ebb-resume-nginx.service`.
-pub(super) fn missing_unit(owner: &str, text: &str) -> String {
+pub(crate) fn missing_unit(owner: &str, text: &str) -> String {
     let mut name = String::new();
     for word in text.split_whitespace() {
         if name.len() + word.len() >= LONGEST_NAME {

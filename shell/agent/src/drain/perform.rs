@@ -23,7 +23,7 @@ use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
-use crate::{converge, lockout, look, say};
+use crate::{converge, lockout, look, protect, say};
 
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
@@ -398,7 +398,13 @@ impl Watch<'_> {
                         let text = format!("nothing keeps {name} from being started by others: {why}");
                         reply.send(say::note(Some(name.as_str()), true, text)).await;
                     }
-                    stop::all(systemd.as_ref(), &stopped, &doors).await
+                    let aside = protect::stand_aside(&world, &stopped).await;
+                    let stop = match aside {
+                        Ok(()) => stop::all(systemd.as_ref(), &stopped, &doors).await,
+                        Err(why) => Err(why),
+                    };
+                    protect::stand_back(&world, &stopped).await;
+                    stop
                 }
             };
             for remark in result.iter().flatten() {

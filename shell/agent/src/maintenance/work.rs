@@ -108,6 +108,8 @@ async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
     if world.systemd.is_none() {
         return Err(failed("systemd does not run here: ebb cannot reboot this server".to_owned()));
     }
+    // Nobody is left whose session would need it.
+    crate::protect::withdraw(world).await?;
     // The agent is confined: what it asks systemd for is not.
     let asked = Command::new("systemctl").arg("reboot").stdin(Stdio::null()).output().await;
     match asked {
@@ -132,6 +134,8 @@ async fn command_done(world: &Arc<World>, run: &Run, command: &[String], reply: 
         }
     }
     if traces.read("began").is_none() {
+        // It may reboot the server, and nobody is left whose session would be hurt by that.
+        crate::protect::withdraw(world).await?;
         tell::event(world, EventKind::WorkBegan, run, format!("the work began: {}", command.join(" ")), reply).await;
         spawn(world, run, &traces, command).await?;
     }

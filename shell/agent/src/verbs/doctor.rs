@@ -11,7 +11,7 @@ use ebb_wire::v1::{Finding, Frame};
 use super::services::Known;
 use super::status::watcher;
 use crate::world::World;
-use crate::{converge, lockout, look};
+use crate::{converge, lockout, look, protect};
 
 pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
     let known = Known::read(world)?;
@@ -29,6 +29,10 @@ pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why>
             text,
             "the resident agent mends it; without one: `ebb drain` or `ebb resume` it again",
         ));
+    }
+    if let Some(text) = protect::orphaned(world) {
+        let text = format!("an agent that is gone has left this behind: {text}");
+        found.push(finding(None, text, "systemctl start ebb-agent; without one: ebb protect off --reason TEXT"));
     }
     if !world.resident && !known.holds.is_empty() {
         let text =

@@ -6,6 +6,7 @@ pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod notify;
+pub(crate) mod protect;
 pub(crate) mod resume;
 pub(crate) mod server;
 pub(crate) mod services;

@@ -12,6 +12,7 @@ use ebb_wire::v1;
 use crate::converge;
 use crate::look;
 use crate::observe::{self, Book};
+use crate::protect;
 use crate::say;
 use crate::world::{World, unread};
 
@@ -24,6 +25,9 @@ pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Re
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
         let told = tell(service, &known, count, gate.as_ref().ok());
         reply.send(v1::Frame::Service(told)).await;
+    }
+    if let Some(text) = protect::told(world) {
+        reply.send(say::note(None, false, text)).await;
     }
     if let Err(why) = counts {
         reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;

@@ -9,7 +9,7 @@ use ebb_wire::v1::{self, Frame, Gate, Status, Which};
 use super::services::{Known, counted, tell};
 use crate::handle::refuse_all;
 use crate::world::World;
-use crate::{converge, look, say};
+use crate::{converge, look, protect, say};
 
 pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply) -> Result<(), Why> {
     let around = look::around(world).await?;
@@ -21,6 +21,9 @@ pub(crate) async fn answer(world: &Arc<World>, names: Vec<String>, reply: &Reply
     let counts = counted(world, &around.services, &known, chosen.iter().copied()).await;
     if let Err(why) = &counts {
         reply.send(say::note(None, true, format!("sessions are not counted: {why}"))).await;
+    }
+    if let Some(text) = protect::told(world) {
+        reply.send(say::note(None, false, text)).await;
     }
     let seen = converge::seen(world);
     for service in chosen {
