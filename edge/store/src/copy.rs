@@ -30,6 +30,11 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
+/// Whether there is one.
+pub(crate) fn exists(dir: &Path) -> bool {
+    path(dir).exists()
+}
+
 impl Copy {
     /// Written aside and moved, so that one is whole at any time.
     pub(crate) fn write(&self, dir: &Path) -> std::io::Result<()> {

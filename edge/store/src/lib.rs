@@ -14,7 +14,7 @@ pub use copy::copy;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ const BUSY: Duration = Duration::from_secs(10);
 const MEND: &str = "Move ebb.db away, with what else begins so: the next ebb makes it anew, with what was held from held.json beside it";
 const DAMAGE: &str = ", ebb.db in the state directory; what is shut stays shut. Move that file away: the next ebb makes it \
                       anew, with what was held from held.json beside it";
+const MOVED: &str = ": ebb.db was moved or removed while this ebb had it open; what is shut stays shut. Put it back, or have \
+                     `systemctl restart ebb-agent` begin with what is there now";
 /// How many events are kept.
 const EVENTS_KEPT: i64 = 100_000;
 
@@ -81,7 +83,7 @@ pub enum StoreError {
         found: i64,
     },
     /// A statement failed.
-    #[error("failed to {what} in the store{}", if is_damage(source) { DAMAGE } else { "" })]
+    #[error("failed to {what} in the store{}", hint(source))]
     Statement {
         /// What was tried.
         what: &'static str,
@@ -125,6 +127,7 @@ impl StoreError {
             Self::Hidden { source, .. } | Self::Directory { source, .. } => {
                 matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
             }
+            Self::Statement { source, .. } if is_moved(source) => false,
             Self::Open { source, .. } | Self::Statement { source, .. } => matches!(
                 source.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
@@ -143,6 +146,7 @@ impl StoreError {
     #[must_use]
     pub fn is_of_writing(&self) -> bool {
         match self {
+            Self::Statement { source, .. } if is_moved(source) => false,
             // Somebody else is at it.
             Self::Statement { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
                 false
@@ -172,6 +176,8 @@ pub struct Store {
     /// There is no file yet: `db` is an empty one in memory.
     absent: bool,
     writable: bool,
+    /// Which file it is; none if there is none.
+    file: Option<(u64, u64)>,
 }
 
 /// An event as kept: its place in the history, and itself.
@@ -211,7 +217,7 @@ impl Store {
         let db = Connection::open(path).map_err(open)?;
         db.busy_timeout(BUSY).map_err(open)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(unopened(path))?;
-        let mut store = Self { db, dir: dir.to_owned(), absent: false, writable: true };
+        let mut store = Self { db, dir: dir.to_owned(), absent: false, writable: true, file: identity(path) };
         store.prepare(path)?;
         check_undamaged(&store.db, path)?;
         // Everybody may read who holds what; only the owner may change it.
@@ -236,14 +242,14 @@ impl Store {
         if found == SCHEMA {
             check_undamaged(&db, path)?;
         }
-        Ok(Self { db, dir: dir.to_owned(), absent: false, writable: false })
+        Ok(Self { db, dir: dir.to_owned(), absent: false, writable: false, file: identity(path) })
     }
 
     fn empty(dir: &Path) -> Result<Self> {
         let db = Connection::open_in_memory().map_err(failed("make an empty store"))?;
         make_tables(&db).map_err(failed("make an empty store"))?;
         copy::restore(&db, dir)?;
-        Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir) })
+        Ok(Self { db, dir: dir.to_owned(), absent: true, writable: may_make(dir), file: None })
     }
 
     /// Makes directory and file, unless they are there.
@@ -260,15 +266,22 @@ impl Store {
         Ok(())
     }
 
-    /// Opens what another process has made since.
+    /// Opens what another process has made since, or somebody has put in the place of our file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn catch_up(&mut self) -> Result<()> {
-        if self.is_behind() {
+        if self.is_behind() || self.is_replaced() {
             *self = Self::open(&self.dir)?;
         }
         Ok(())
+    }
+
+    /// Another file is where ours was; or none, with the copy beside it. With both gone ours is the last word, though
+    /// nothing can be written to it any more.
+    fn is_replaced(&self) -> bool {
+        let now = identity(&self.dir.join("ebb.db"));
+        !self.absent && now != self.file && (now.is_some() || copy::exists(&self.dir))
     }
 
     fn is_behind(&self) -> bool {
@@ -279,6 +292,10 @@ impl Store {
     fn check_whole(&self) -> Result<()> {
         if self.is_behind() {
             let source = std::io::Error::other("another process has made them just now");
+            return Err(StoreError::Hidden { path: self.dir.clone(), source });
+        }
+        if self.is_replaced() {
+            let source = std::io::Error::other("ebb.db was moved or replaced, and what is there cannot be opened");
             return Err(StoreError::Hidden { path: self.dir.clone(), source });
         }
         Ok(())
@@ -617,6 +634,26 @@ fn may_make(dir: &Path) -> bool {
 
 fn version(db: &Connection, path: &Path) -> Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unopened(path))
+}
+
+/// Device and number of the file at a path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Somebody moved or removed the file while it was open.
+fn is_moved(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_DBMOVED)
+}
+
+fn hint(error: &rusqlite::Error) -> &'static str {
+    if is_damage(error) {
+        DAMAGE
+    } else if is_moved(error) {
+        MOVED
+    } else {
+        ""
+    }
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

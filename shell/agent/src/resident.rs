@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebb_kernel::boot;
-use ebb_link::{Door, LinkError};
+use ebb_link::{Door, Intake, LinkError};
 use ebb_systemd::Notify;
 
 use crate::keeper::Keeper;
@@ -16,6 +17,8 @@ use crate::{Place, StartError, drain, handle, notices, protect};
 
 /// Members of this group may look.
 pub(crate) const READERS: &str = "ebb";
+/// Between two looks whether the socket is still there.
+const REACHABLE: Duration = Duration::from_secs(1);
 
 /// An agent about to stay. Its socket is open, and nobody is served yet.
 pub struct Resident {
@@ -98,6 +101,29 @@ fn only_one(world: &World) -> Result<File, StartError> {
     }
 }
 
+/// Serves at its socket; where somebody removes that, at a new one in its place.
+async fn stay_reachable(mut door: Door, intake: Intake) {
+    loop {
+        let path = door.path().to_owned();
+        let removed = async {
+            while path.exists() {
+                tokio::time::sleep(REACHABLE).await;
+            }
+        };
+        // Answers under way go on by themselves.
+        tokio::select! {
+            () = door.serve(intake.clone()) => return,
+            () = removed => {}
+        }
+        door = loop {
+            match Door::open(&path, ebb_kernel::boot::group_id(READERS)).await {
+                Ok(door) => break door,
+                Err(_) => tokio::time::sleep(REACHABLE).await,
+            }
+        };
+    }
+}
+
 impl Resident {
     /// How many drains it went on with.
     #[must_use]
@@ -131,7 +157,7 @@ impl Resident {
         };
         let keeper = Keeper::new(&self.world, &self.notify);
         tokio::select! {
-            () = self.door.serve(intake) => {}
+            () = stay_reachable(self.door, intake) => {}
             () = handle::serve(Arc::clone(&self.world), server) => {}
             () = keeper.run() => {}
             () = reload => {}
