@@ -116,7 +116,7 @@ async fn stay_reachable(mut door: Door, intake: Intake) {
             () = removed => {}
         }
         door = loop {
-            match Door::open(&path, ebb_kernel::boot::group_id(READERS)).await {
+            match Door::open(&path, boot::group_id(READERS)).await {
                 Ok(door) => break door,
                 Err(_) => tokio::time::sleep(REACHABLE).await,
             }
