@@ -110,7 +110,7 @@ fn a_store_of_the_ebb_before_is_read_and_taken_over_with_all_that_is_held() {
     // The copy is of yesterday: what it has more was released since.
     let copied = [("nginx", "operator"), ("nginx", "deploy")]
         .map(|(service, requester)| (service.into(), requester.into(), format::hold_to(&hold(requester))));
-    copy::Copy { holds: copied.to_vec(), records: Vec::new() }.write(&dir.0).unwrap();
+    copy::Copy { holds: copied.to_vec(), ..copy::Copy::default() }.write(&dir.0).unwrap();
 
     let reads = Store::open_to_read(&dir.0).unwrap();
     assert_eq!((reads.notices().unwrap().len(), reads.next_notice().unwrap()), (0, None));
