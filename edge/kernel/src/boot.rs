@@ -31,21 +31,26 @@ pub enum Error {
 pub struct BootId(String);
 
 impl BootId {
-    /// The current boot, from `/proc/sys/kernel/random/boot_id`.
+    /// The current boot: `/proc/sys/kernel/random/boot_id`, and when PID 1 was started, in clock ticks. A container that
+    /// is rebooted goes on under its host's id, and with another PID 1.
     ///
     /// # Errors
     /// When `/proc` cannot be read or says something else than an id.
     pub fn current() -> Result<Self, Error> {
         const PATH: &str = "/proc/sys/kernel/random/boot_id";
         let text = std::fs::read_to_string(PATH).map_err(|source| Error::Read { path: PATH, source })?;
-        Self::from_text(text.trim()).ok_or(Error::Form { path: PATH })
+        let id = Self::from_text(text.trim()).ok_or(Error::Form { path: PATH })?;
+        // Hidden from an ordinary user by `hidepid=`: then the id alone has to do.
+        let first = crate::process::Pid::new(1).and_then(|first| crate::process::read(first).ok().flatten());
+        Ok(first.map_or(id.clone(), |first| Self(format!("{}+{}", id.0, first.start_ticks))))
     }
 
-    /// An id as stored earlier: 36 characters of hexadecimal digits and dashes.
+    /// An id as stored earlier: 36 characters of hexadecimal digits and dashes, and perhaps `+` and a number.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let well_formed = text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        well_formed.then(|| Self(text.to_owned()))
+        let (id, ticks) = text.split_once('+').unwrap_or((text, "0"));
+        let well_formed = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        (well_formed && ticks.parse::<u64>().is_ok()).then(|| Self(text.to_owned()))
     }
 
     /// The id as text.

@@ -145,9 +145,6 @@ pub fn agent(server: &Server) -> Result<()> {
     ] {
         server.put(&format!("/usr/lib/{to}"), text, 0o644)?;
     }
-    // The lab's boot id is a file laid over the kernel's, which this setting would take away again.
-    let shown = "[Service]\nProtectKernelTunables=no\n";
-    server.put("/etc/systemd/system/ebb-agent.service.d/lab.conf", shown, 0o644)?;
     server.check(&["systemd-sysusers"])?;
     server.check(&["systemctl", "daemon-reload"])?;
     server.check(&["systemctl", "enable", "--now", "ebb-gate.service", "ebb-agent.service"])?;

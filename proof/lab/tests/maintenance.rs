@@ -76,7 +76,10 @@ fn a_server_is_drained_rebooted_verified_and_opened_by_one_command() -> Outcome 
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(sessions.count()?.harmed, 0);
     sessions.end(20)?;
-    a.wait_boot_after(boots)?;
+    if let Err(error) = a.wait_boot_after(boots) {
+        let jobs = a.exec(&["sh", "-c", "systemctl list-jobs; ps axf; journalctl -b -n 60 --no-pager"])?;
+        panic!("{error}: {:#?}\n{}", maintenance(&a), jobs.stdout);
+    }
     assert_ne!(a.boot_id()?, boot);
     // Nobody was let in before all of it was verified.
     let opened = |a: &Server| events(a, "GateOpened");

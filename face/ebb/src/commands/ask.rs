@@ -57,6 +57,15 @@ impl Leave {
     }
 }
 
+/// Waits for so long. True if the operator left meanwhile, or the server goes down: a signal is heard here too.
+///
+/// # Errors
+/// [`Problem::Start`]
+pub async fn left_within(span: Duration) -> Result<bool, Problem> {
+    let mut leave = Leave::by_signal()?;
+    Ok(tokio::time::timeout(span, leave.asked()).await.is_ok())
+}
+
 /// Asks, and shows the answer frame by frame.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use ebb_link::{Client, LinkError};
 use ebb_model::{MAINTENANCE, Span};
 use ebb_wire::v1::{MaintenanceFinish, MaintenanceRequest, MaintenanceStart, Request, Wish};
 
-use super::ask::{Answer, Leave, ask, look};
+use super::ask::{Answer, Leave, ask, left_within, look};
 use super::drain::AtDeadline;
 use super::question;
 use crate::args::AtEnd;
@@ -212,7 +212,11 @@ async fn shown(request: MaintenanceRequest, client: &Client, screen: &mut Screen
             Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. }))
                 if until.is_some_and(|until| Instant::now() < until) =>
             {
-                tokio::time::sleep(AGAIN).await;
+                if left_within(AGAIN).await? {
+                    screen.say(left(client.is_resident()));
+                    screen.result(b"")?;
+                    return Ok(Exit::Detached);
+                }
             }
             Err(problem) => return Err(problem),
         }

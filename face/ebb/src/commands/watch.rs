@@ -6,7 +6,7 @@ use clap::Args;
 use ebb_link::{Client, LinkError};
 use ebb_wire::v1::{Request, WatchRequest};
 
-use super::ask::{Answer, Leave, ask};
+use super::ask::{Answer, Leave, ask, left_within};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::drain::Drain;
@@ -45,7 +45,9 @@ pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -
         let request = Request::Watch(WatchRequest { services: services.to_vec(), rejoin: true });
         match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
             Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => {
-                tokio::time::sleep(AGAIN).await;
+                if left_within(AGAIN).await? {
+                    return Ok(Answer::Left { stopping: false });
+                }
             }
             Err(Problem::CutShort) => until = Instant::now() + AWAY,
             other => return other,

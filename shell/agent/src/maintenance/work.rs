@@ -100,7 +100,6 @@ pub(super) async fn perform(world: &Arc<World>, run: &Run, reply: &Reply) -> Res
 }
 
 async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
-    tell::event(world, EventKind::WorkBegan, run, "the server is rebooted".to_owned(), reply).await;
     let failed = |what: String| Why::Halted {
         what,
         help: "see why it does not go down, then `ebb maintenance start` again".to_owned(),
@@ -108,11 +107,24 @@ async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
     if world.systemd.is_none() {
         return Err(failed("systemd does not run here: ebb cannot reboot this server".to_owned()));
     }
+    // Asked for once in each boot: a server that comes back as if nothing had been must not be rebooted for ever.
+    let asked = Traces::of(world, run).path("asked");
+    if fs::read_to_string(&asked).is_ok_and(|boot_id| boot_id == world.boot_id) {
+        if going_down().await {
+            tokio::time::sleep(DOWN_WITHIN).await;
+        }
+        let _ = fs::remove_file(&asked);
+        return Err(failed("a reboot was asked for, and this is still the same boot".to_owned()));
+    }
+    let unwritten =
+        |error: std::io::Error| Why::Unwritten { what: asked.display().to_string(), cause: error.to_string() };
+    fs::write(&asked, &world.boot_id).map_err(unwritten)?;
+    tell::event(world, EventKind::WorkBegan, run, "the server is rebooted".to_owned(), reply).await;
     // Nobody is left whose session would need it.
     crate::protect::withdraw(world).await?;
     // The agent is confined: what it asks systemd for is not.
-    let asked = Command::new("systemctl").arg("reboot").stdin(Stdio::null()).output().await;
-    match asked {
+    let answer = Command::new("systemctl").arg("reboot").stdin(Stdio::null()).output().await;
+    match answer {
         Err(error) => return Err(failed(format!("`systemctl reboot`: {error}"))),
         Ok(output) if !output.status.success() => {
             let said = printable(String::from_utf8_lossy(&output.stderr).trim());
