@@ -131,6 +131,20 @@ pub(crate) async fn stopped_along(world: &World, service: &Service, services: &[
     admit::stopped_along(world, service, services).await.services
 }
 
+/// What to know before a service is drained together with these, and stopped where that is meant.
+pub(crate) async fn warnings(
+    world: &World,
+    (service, services): (&Service, &[Service]),
+    together: &v1::Which,
+    stop: bool,
+) -> Vec<String> {
+    let mut warnings = admit::warnings(service, together);
+    let spec = DrainSpec { stop, ..DrainSpec::default() };
+    let along = admit::stopped_along_beside(world, service, services, &spec).await;
+    warnings.extend(along.warnings(service, &spec));
+    warnings
+}
+
 /// Begins a drain that goes on without viewers.
 pub(crate) fn begin(world: &Arc<World>, services: Vec<Service>, tracked: Vec<Tracked>) -> Hub {
     let (hub, reply) = Hub::new();

@@ -11,7 +11,7 @@ use ebb_model::{
 use ebb_wire::v1::{self, Frame, MaintenanceStart, StepState};
 
 use super::{level, tell};
-use crate::drain::stopped_along;
+use crate::drain::{self, stopped_along};
 use crate::say;
 use crate::verbs::hold::Checked;
 use crate::verbs::server;
@@ -103,6 +103,13 @@ pub(super) async fn tell(
     let counts = counted(world, services, &known, services.iter().filter(named)).await.unwrap_or_default();
     let run = Run { number: 0, plan, journal: Vec::new() };
     tell_steps(&run, &steps(&run), &counts, reply).await;
+    let names: Vec<String> = run.plan.layers.iter().flatten().map(ToString::to_string).collect();
+    let together = v1::Which { services: names, ..v1::Which::default() };
+    for service in services.iter().filter(|service| together.services.contains(&service.name.to_string())) {
+        for warning in drain::warnings(world, (service, services), &together, !run.plan.drill).await {
+            reply.send(say::note(Some(service.name.as_str()), true, warning)).await;
+        }
+    }
     let wish = Checked::of_plan(&run.plan);
     let hold = server::merge(world, &wish, level(&run.plan), &run.plan.not)?;
     server::left_open(&hold, services, reply).await

@@ -205,7 +205,9 @@ async fn spawn(world: &World, run: &Run, traces: &Traces, command: &[String]) ->
     if world.systemd.is_none() {
         start.arg("--fork");
     }
-    start.args(["/bin/sh", "-c", SCRIPT]).arg(&traces.0).args(command);
+    // systemd puts the values of variables into arguments; what it is to leave alone is written twice.
+    let as_it_is = |word: &str| if world.systemd.is_some() { word.replace('$', "$$") } else { word.to_owned() };
+    start.args(["/bin/sh", "-c", &as_it_is(SCRIPT)]).arg(&traces.0).args(command.iter().map(|word| as_it_is(word)));
     start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun =
         start.output().await.map_err(|error| failed(run, &format!("it could not be begun: {error}"), traces))?;
