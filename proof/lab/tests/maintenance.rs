@@ -160,7 +160,7 @@ fn an_agent_that_is_killed_all_the_way_does_each_step_once() -> Outcome {
     drop(killing);
     assert_eq!(done(&run), ["guards", "hold", "drain 1", "work", "start 1", "check", "open", "watch"], "{run:#?}");
     assert_eq!(a.read("/root/work")?, "once $HOME a b%\ntwice\n", "the work was done once");
-    for (name, times) in [("MaintenanceBegan", 1), ("ServiceStopped", 2), ("WorkBegan", 1), ("ServiceStarted", 2)] {
+    for (name, times) in [("MaintenanceBegan", 1), ("ServiceStopped", 3), ("WorkBegan", 1), ("ServiceStarted", 3)] {
         assert_eq!(events(&a, name)?, times, "{name}");
     }
     let knocked = knocks.finish()?;
