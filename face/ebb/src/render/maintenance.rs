@@ -27,7 +27,8 @@ impl Text for Maintenance {
 }
 
 fn head(step: &Step) -> String {
-    format!("[{}/{}] {:<10}", step.number, step.of, printable(&step.name))
+    let width = step.of.to_string().len();
+    format!("[{:>width$}/{}] {:<10}", step.number, step.of, printable(&step.name))
 }
 
 fn line(step: &Step) -> String {

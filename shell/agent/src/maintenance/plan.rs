@@ -168,7 +168,8 @@ fn words(run: &Run, step: Step, counts: &BTreeMap<ServiceName, Counts>) -> Strin
         Step::Drain(layer) => {
             let one = |name: &ServiceName| {
                 let left = counts.get(name).map(Counts::left);
-                left.map_or_else(|| name.to_string(), |left| format!("{name} ({left} sessions now)"))
+                let plural = if left == Some(1) { "" } else { "s" };
+                left.map_or_else(|| name.to_string(), |left| format!("{name} ({left} session{plural} now)"))
             };
             let what = names(layer).iter().map(one).collect::<Vec<_>>().join(", ");
             let until = match (plan.deadline, plan.then) {
