@@ -3,6 +3,7 @@
 //! Everything happens in network namespaces of its own, on the release code. Ratios say more than absolute times: the
 //! peer meets the same noise.
 
+mod agent;
 mod big;
 mod cpu;
 mod crew;
@@ -27,7 +28,7 @@ use figure::Figures;
 
 pub use crew::play;
 
-const PARTS: [&str; 6] = ["gate", "overhead", "dump", "services", "units", BIG];
+const PARTS: [&str; 7] = ["gate", "overhead", "dump", "services", "units", "agent", BIG];
 /// Takes minutes and many GiB: only when asked for.
 const BIG: &str = "big";
 
@@ -58,6 +59,7 @@ pub fn run(arguments: &[&str]) -> Result<ExitCode, String> {
             "overhead" => overhead::measure(&mut figures),
             "dump" => dump::measure(&mut figures),
             "units" => units::measure(&mut figures),
+            "agent" => agent::measure(&mut figures),
             BIG => big::measure(&mut figures),
             _ => services::measure(&mut figures),
         };
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn parts_can_be_chosen() {
-        assert_eq!(wish(&[]).unwrap().parts, ["gate", "overhead", "dump", "services", "units"]);
+        assert_eq!(wish(&[]).unwrap().parts, ["gate", "overhead", "dump", "services", "units", "agent"]);
         let some = wish(&["dump", "--big"]).unwrap();
         assert!(some.parts == ["dump", "big"] && !some.strict);
         assert!(wish(&["big", "--strict"]).unwrap().strict);

@@ -84,6 +84,14 @@ fn peak(child: &mut Child, name: &str) -> Result<f64, String> {
     }
 }
 
+/// What of the memory is a process's own or its part of what is shared (PSS), in MiB.
+pub fn proportional(pid: u32) -> Option<f64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
 /// The largest resident size a process has had, in MiB.
 pub fn resident_peak(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -101,6 +109,7 @@ mod tests {
         let own = std::process::id();
         assert!(of_single_thread(own).unwrap() > 0.0 && of_process(own).unwrap() >= 0.0);
         assert!(of_ended_children().unwrap() >= 0.0 && resident_peak(own).unwrap() > 0.1);
+        assert!(proportional(own).unwrap() > 0.1);
         let mut used = Used::default();
         used.add(Command::new("true")).unwrap();
         assert!(used.wall.len() == 1 && used.add(Command::new("false")).is_err());

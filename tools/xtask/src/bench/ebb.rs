@@ -21,7 +21,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How long a drain may take for what it can do at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the agent calls the service of our own processes: they have no unit, so it is their executable.
-const SERVICE: &str = "xtask";
+pub const SERVICE: &str = "xtask";
 /// The agent's table in the kernel.
 const TABLE: &str = "ebb";
 
@@ -206,7 +206,7 @@ impl Drain {
     }
 
     /// As by Ctrl-C: hold and gate stay.
-    fn leave(mut self) -> Result<(), String> {
+    pub fn leave(mut self) -> Result<(), String> {
         let mut kill = Command::new("kill");
         tool::output(kill.args(["-INT", &self.child.id().to_string()]))?;
         self.child.wait().map(drop).map_err(|error| format!("wait for ebb drain: {error}"))
