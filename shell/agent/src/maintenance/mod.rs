@@ -96,7 +96,9 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
         let untouched = matches!(next(&run), Next::Halted(ebb_model::Step::Guards, _));
         if !untouched || run.plan.requester != wish.requester {
-            return go_on(world, &run, &wish, by, reply).await;
+            may_go_on(world, &run, &wish, by, reply).await?;
+            drop(asking);
+            return drive::drive_or_join(world, run.number, reply).await;
         }
         // Nothing was touched yet: it is asked for anew, perhaps in another way.
         write(world, run.number, Entry::Over, "asked for anew")?;
@@ -130,7 +132,7 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
 }
 
 /// One that is not over is gone on with by who began it, and watched by them.
-async fn go_on(world: &Arc<World>, run: &Run, wish: &Checked, by: &Who, reply: &Reply) -> Result<(), Why> {
+async fn may_go_on(world: &World, run: &Run, wish: &Checked, by: &Who, reply: &Reply) -> Result<(), Why> {
     let requester = run.plan.requester.clone();
     if requester != wish.requester {
         return Err(Why::Maintained { run: run.number, requester });
@@ -140,7 +142,7 @@ async fn go_on(world: &Arc<World>, run: &Run, wish: &Checked, by: &Who, reply: &
     if matches!(next(run), Next::Halted(..)) {
         write(world, run.number, Entry::StartAsked, &by.name)?;
     }
-    drive::drive_or_join(world, run.number, reply).await
+    Ok(())
 }
 
 async fn finish(world: &Arc<World>, request: MaintenanceFinish, by: &Who, reply: &Reply) -> Result<(), Why> {

@@ -85,6 +85,7 @@ pub(super) async fn finished(world: &Arc<World>, run: &Run, reply: &Reply) {
     {
         notices::of_run(world, run, Occasion::End, None);
     }
+    super::work::forget(world, run);
     let run = run.number;
     let _ = world.store().forget_checks(&format!("maintenance {run}"));
     let text = format!("maintenance {run} is over: what it held is released");

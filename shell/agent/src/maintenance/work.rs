@@ -17,6 +17,8 @@ use crate::world::World;
 
 /// Between two looks whether it has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// What the commands of so many runs have printed is kept.
+const LOGS_KEPT: u64 = 10;
 /// A server that is to go down is gone by then, or somebody keeps it.
 const DOWN_WITHIN: Duration = Duration::from_secs(900);
 
@@ -38,6 +40,13 @@ impl Traces {
 
     fn read(&self, what: &str) -> Option<i64> {
         fs::read_to_string(self.path(what)).ok()?.trim().parse().ok()
+    }
+
+    /// All of them but what it has printed.
+    fn forget(&self) {
+        for what in ["began", "status", "told", "asked", "new"] {
+            let _ = fs::remove_file(self.path(what));
+        }
     }
 
     /// It was begun, and its end is not there yet.
@@ -87,14 +96,15 @@ fn unit(run: &Run) -> String {
 }
 
 pub(super) async fn perform(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
-    if first_began(run).is_some_and(|boot_id| boot_id != world.boot_id) {
-        let text = "the server was rebooted".to_owned();
-        tell::event(world, EventKind::WorkEnded, run, format!("the work is done: {text}"), reply).await;
-        return Ok(text);
-    }
+    let rebooted = first_began(run).is_some_and(|boot_id| boot_id != world.boot_id);
     match &run.plan.work {
         Work::ByHand => Ok("by hand".to_owned()),
-        Work::Command(command) => command_done(world, run, command, reply).await,
+        Work::Command(command) => command_done(world, run, (command, rebooted), reply).await,
+        Work::Reboot if rebooted => {
+            let text = "the server was rebooted".to_owned();
+            tell::event(world, EventKind::WorkEnded, run, format!("the work is done: {text}"), reply).await;
+            Ok(text)
+        }
         Work::Reboot => reboot(world, run, reply).await,
     }
 }
@@ -137,13 +147,22 @@ async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
     Err(failed(format!("the server has not gone down for {} s", DOWN_WITHIN.as_secs())))
 }
 
-async fn command_done(world: &Arc<World>, run: &Run, command: &[String], reply: &Reply) -> Result<String, Why> {
+async fn command_done(
+    world: &Arc<World>,
+    run: &Run,
+    (command, rebooted): (&[String], bool),
+    reply: &Reply,
+) -> Result<String, Why> {
     let traces = Traces::of(world, run);
-    if traces.read("status").is_some_and(|status| status != 0) && traces.read("told").is_some() {
+    if traces.path("told").exists() {
         // It failed, and somebody asks for it again.
-        for what in ["began", "status", "told"] {
-            let _ = fs::remove_file(traces.path(what));
-        }
+        traces.forget();
+    } else if rebooted && traces.read("status").is_none() {
+        return Err(failed(
+            run,
+            "the server went down while it ran: whether it has done its work is not known",
+            &traces,
+        ));
     }
     if traces.read("began").is_none() {
         // It may reboot the server, and nobody is left whose session would be hurt by that.
@@ -164,19 +183,29 @@ async fn command_done(world: &Arc<World>, run: &Run, command: &[String], reply: 
         tokio::time::sleep(LOOK_AGAIN).await;
     };
     if status != 0 {
-        let _ = fs::write(traces.path("told"), "1\n");
         return Err(failed(run, &format!("it ended with {status}"), &traces));
     }
-    if world.systemd.is_some() && going_down().await {
+    if world.systemd.is_some() && !rebooted && going_down().await {
         // It has asked for a reboot: nothing is started in a server that goes down.
         tokio::time::sleep(DOWN_WITHIN).await;
     }
-    let text = format!("done: {}", command.join(" "));
+    let also = if rebooted { ", and the server was rebooted" } else { "" };
+    let text = format!("done: {}{also}", command.join(" "));
     tell::event(world, EventKind::WorkEnded, run, format!("the work is {text}"), reply).await;
     Ok(text)
 }
 
+/// The traces of a run that is over go, but for what its command has printed; of older runs that goes too.
+pub(super) fn forget(world: &World, run: &Run) {
+    Traces::of(world, run).forget();
+    if let Some(old) = run.number.checked_sub(LOGS_KEPT) {
+        let _ = fs::remove_file(world.place.state_dir.join(format!("work-{old}.log")));
+    }
+}
+
+/// Why it cannot go on; asked for again, the command is run again.
 fn failed(run: &Run, how: &str, traces: &Traces) -> Why {
+    let _ = fs::write(traces.path("told"), "1\n");
     let back = ebb_model::resume_server(run.plan.requester.as_str());
     Why::Halted {
         what: format!("{}: {how}", tell::work(&run.plan.work)),
