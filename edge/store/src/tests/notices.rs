@@ -68,6 +68,27 @@ fn a_notice_is_queued_once_for_each_and_taken_by_one() {
     assert_eq!(sent, 1, "what was sent is not queued again");
 }
 
+/// Everybody may read who holds what, and nobody who was told of it.
+#[test]
+fn addresses_are_for_their_owner_only() {
+    let dir = Dir::new("notices-private");
+    let mut store = Store::open(&dir.0).unwrap();
+    let address = "ana.private@example.org";
+    store.queue_notice(&notice("k"), &to(&[("mail", address)]), Wall(1)).unwrap();
+    store.append(&Event::of_server(Wall(1), EventKind::NoticeSent, "x".to_owned())).unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(&dir.0).unwrap().flatten() {
+        let text = std::fs::read(file.path()).unwrap();
+        let has = |what: &str| text.windows(what.len()).any(|window| window == what.as_bytes());
+        if has(address) || has("bo@example.org") {
+            assert_eq!(file.metadata().unwrap().mode() & 0o077, 0, "{:?}", file.path());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1, "they are kept");
+    assert_eq!(std::fs::metadata(dir.0.join("ebb.db")).unwrap().mode() & 0o777, 0o644);
+}
+
 #[test]
 fn a_clock_that_was_set_back_delays_nobody_for_long() {
     let dir = Dir::new("notices-clock");
@@ -110,7 +131,7 @@ fn a_store_of_the_ebb_before_is_read_and_taken_over_with_all_that_is_held() {
     // The copy is of yesterday: what it has more was released since.
     let copied = [("nginx", "operator"), ("nginx", "deploy")]
         .map(|(service, requester)| (service.into(), requester.into(), format::hold_to(&hold(requester))));
-    copy::Copy { holds: copied.to_vec(), records: Vec::new() }.write(&dir.0).unwrap();
+    copy::Copy { holds: copied.to_vec(), ..copy::Copy::default() }.write(&dir.0).unwrap();
 
     let reads = Store::open_to_read(&dir.0).unwrap();
     assert_eq!((reads.notices().unwrap().len(), reads.next_notice().unwrap()), (0, None));
