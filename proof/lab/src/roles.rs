@@ -150,8 +150,8 @@ pub fn agent(server: &Server) -> Result<()> {
     server.put("/etc/systemd/system/ebb-agent.service.d/lab.conf", shown, 0o644)?;
     server.check(&["systemd-sysusers"])?;
     server.check(&["systemctl", "daemon-reload"])?;
-    server.check(&["systemctl", "enable", "--now", "ebb-gate.service", "ebb-agent.service"])?;
-    Ok(())
+    server.enable("ebb-gate.service")?;
+    server.enable("ebb-agent.service")
 }
 
 /// Waits until something listens on a TCP port of the server; it does not connect, which would be counted.
