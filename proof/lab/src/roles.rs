@@ -146,7 +146,7 @@ pub fn agent(server: &Server) -> Result<()> {
         server.put(&format!("/usr/lib/{to}"), text, 0o644)?;
     }
     // The lab's boot id is a file laid over the kernel's, which this setting would take away again.
-    let shown = "[Service]\nProtectKernelTunables=no\n";
+    let shown = "[Service]\nProtectKernelTunables=no\nBindReadOnlyPaths=/proc/sys/kernel/random/boot_id\n";
     server.put("/etc/systemd/system/ebb-agent.service.d/lab.conf", shown, 0o644)?;
     server.check(&["systemd-sysusers"])?;
     server.check(&["systemctl", "daemon-reload"])?;

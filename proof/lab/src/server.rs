@@ -468,7 +468,8 @@ fn continue_below(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         let pids = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
         if entry.file_name().to_string_lossy().starts_with("lab.run.") && !pids.is_empty() {
-            let _ = Command::new("sh").args(["-c", r#"kill -s CONT "$@" 2>/dev/null"#, "sh"]).args(pids.lines()).status();
+            let _ =
+                Command::new("sh").args(["-c", r#"kill -s CONT "$@" 2>/dev/null"#, "sh"]).args(pids.lines()).status();
         }
     }
 }

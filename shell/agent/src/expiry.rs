@@ -8,10 +8,10 @@ use ebb_link::Hub;
 use ebb_model::{End, Event, EventKind, Hold, Requester, ServerHold, ServiceName, duration};
 use ebb_wire::v1::{ResumeRequest, Which};
 
-use crate::{maintenance, notices};
 use crate::verbs;
 use crate::verbs::services::Known;
 use crate::world::World;
+use crate::{maintenance, notices};
 
 /// How long a service that is brought back may take to be up.
 const UP_WITHIN_SECONDS: u64 = 90;

@@ -6,8 +6,8 @@ mod sender;
 pub(crate) use sender::{beside, send};
 
 use ebb_model::{
-    About, Event, EventKind, Hold, Matter, Notice, NoticeService, Occasion, Record, Requester, Run, ServerHold, ServiceName,
-    Span, Wall,
+    About, Event, EventKind, Hold, Matter, Notice, NoticeService, Occasion, Record, Requester, Run, ServerHold,
+    ServiceName, Span, Wall,
 };
 
 use crate::world::{World, chain};

@@ -126,7 +126,8 @@ pub async fn look(
     text: &mut dyn Text,
     screen: &mut Screen,
 ) -> Result<Exit, Problem> {
-    match ask(client, request, text, screen, &mut Leave::NEVER).await? {
+    let mut never = Leave::NEVER;
+    match ask(client, request, text, screen, &mut never).await? {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left { .. } => Ok(Exit::Detached),
     }
@@ -282,7 +283,8 @@ mod tests {
                 call.reply.send(frame).await;
             }
         };
-        let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, &mut Leave::NEVER).await };
+        let mut never = Leave::NEVER;
+        let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, &mut never).await };
         let (answer, ()) = tokio::join!(asked, agent);
         assert_eq!(answer.unwrap(), Answer::Whole(Exit::Done));
         let talk = err.text();

@@ -227,7 +227,9 @@ mod tests {
         for fine in ["ebb@example.org", "ebb <ebb@example.org>", "ebb on web-1 <ebb@example.org>"] {
             assert!(is_mailbox(fine), "{fine}");
         }
-        for odd in ["ebb", "<ebb@example.org>", "ebb <ebb>", "a, b <c@d>", "ebb <a@b> x", "e\n <a@b>", "x <a@b", " <a@b>"] {
+        for odd in
+            ["ebb", "<ebb@example.org>", "ebb <ebb>", "a, b <c@d>", "ebb <a@b> x", "e\n <a@b>", "x <a@b", " <a@b>"]
+        {
             assert!(!is_mailbox(odd), "{odd}");
         }
     }

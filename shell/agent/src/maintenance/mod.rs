@@ -205,9 +205,7 @@ fn run_of(world: &World, server: &ServerHold, dry_run: bool) -> Result<Run, Why>
         watch: ebb_model::Span::ZERO,
         override_guards: None,
     };
-    let lines = [Step::Guards, Step::Hold, Step::Drain(0)]
-        .map(|step| [Entry::Began(step), Entry::Done(step)])
-        .concat();
+    let lines = [Step::Guards, Step::Hold, Step::Drain(0)].map(|step| [Entry::Began(step), Entry::Done(step)]).concat();
     let first = line(world, Entry::StartAsked, &server.by.name);
     let journal: Vec<Line> = lines.into_iter().map(|entry| line(world, entry, "held before")).collect();
     if dry_run {
@@ -254,7 +252,8 @@ const fn level(plan: &MaintenancePlan) -> Level {
 /// All is drained, and the work is done now: a reboot is a part of it, or may be.
 pub(crate) fn is_at_work(world: &World) -> bool {
     let run = current(world).ok().flatten();
-    let at_work = |run: &Run| matches!(next(run), Next::AwaitFinish | Next::Do(Step::Work) | Next::Halted(Step::Work, _));
+    let at_work =
+        |run: &Run| matches!(next(run), Next::AwaitFinish | Next::Do(Step::Work) | Next::Halted(Step::Work, _));
     run.is_some_and(|run| at_work(&run) && !run.plan.drill)
 }
 
