@@ -27,7 +27,8 @@ const TEXT: &str = "\
 {% elif occasion == 'before' %}{{ server }} goes into maintenance at {{ at }}. New sessions are refused from then on; those that \
 exist may go on.
 {% elif occasion == 'start' %}New sessions are refused since {{ at }}. Those that exist may go on until they end.
-{% elif occasion == 'end' %}New sessions are accepted again since {{ at }}.
+{% elif occasion == 'end' and matter == 'drain' %}New sessions are accepted again since {{ at }}.
+{% elif occasion == 'end' %}It is over, and new sessions are accepted.
 {% else %}{{ trouble }}
 At: {{ at }}
 {% endif %}\

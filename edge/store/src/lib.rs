@@ -50,6 +50,14 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// The notices cannot be opened by who asks: they have people's addresses in them.
+    #[error("the notices in {} cannot be opened", path.display())]
+    Private {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The directory could not be made.
     #[error("failed to make the directory {}", path.display())]
     Directory {
@@ -124,7 +132,7 @@ impl StoreError {
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {
         match self {
-            Self::Hidden { source, .. } | Self::Directory { source, .. } => {
+            Self::Hidden { source, .. } | Self::Private { source, .. } | Self::Directory { source, .. } => {
                 matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
             }
             Self::Statement { source, .. } if is_moved(source) => false,
@@ -156,6 +164,7 @@ impl StoreError {
             }
             Self::Directory { .. } => true,
             Self::Hidden { .. }
+            | Self::Private { .. }
             | Self::Open { .. }
             | Self::Newer { .. }
             | Self::Damaged { .. }
@@ -621,8 +630,7 @@ CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 
 /// Makes the tables that are not there: all of them, or those that an older ebb did not know.
 fn make_tables(db: &Connection) -> rusqlite::Result<()> {
-    db.execute_batch(TABLES)?;
-    db.execute_batch(notices::TABLE)
+    db.execute_batch(TABLES)
 }
 
 /// Whether a file could be made there: that what is there of the path may be written to.

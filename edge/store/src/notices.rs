@@ -1,14 +1,21 @@
 //! Notices: written before they are sent, one row for each recipient, and kept for a while so that none is sent twice.
+//!
+//! They have people's addresses in them, and everybody may read `ebb.db`: so they are in a file of their own, for its
+//! owner only.
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use ebb_model::{About, Matter, Notice, NoticeService, Occasion, Queued, Sending, ServiceName, Span, Wall};
-use rusqlite::{OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, Store, StoreError, failed, format::json};
+use crate::{BUSY, Result, Store, StoreError, failed, format::json, unopened};
 
-pub(crate) const TABLE: &str = "
+const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS notices (
   key TEXT NOT NULL, name TEXT NOT NULL, recipient TEXT NOT NULL, notice TEXT NOT NULL, state TEXT NOT NULL,
   attempts INTEGER NOT NULL, last_error TEXT, since_ms INTEGER NOT NULL, next_ms INTEGER NOT NULL,
@@ -122,7 +129,42 @@ impl Row {
     }
 }
 
+/// The file's name.
+const FILE: &str = "notices.db";
+
 impl Store {
+    fn notices_path(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+
+    /// The notices for writing; made where there are none.
+    fn notices_to_write(&self) -> Result<Connection> {
+        let path = self.notices_path();
+        let make = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        make.map_err(|source| StoreError::Private { path: path.clone(), source })?;
+        let db = Connection::open(&path).map_err(unopened(&path))?;
+        db.busy_timeout(BUSY).map_err(unopened(&path))?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(unopened(&path))?;
+        db.execute_batch(TABLE).map_err(unopened(&path))?;
+        Ok(db)
+    }
+
+    /// The notices for reading; none where there are none.
+    fn notices_to_read(&self) -> Result<Option<Connection>> {
+        let path = self.notices_path();
+        match std::fs::File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Private { path, source }),
+            Ok(_) => {}
+        }
+        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(unopened(&path))?;
+        db.busy_timeout(BUSY).map_err(unopened(&path))?;
+        let made = "SELECT count(*) FROM sqlite_master WHERE name = 'notices'";
+        let made: i64 = db.query_row(made, [], |row| row.get(0)).map_err(unopened(&path))?;
+        // Somebody makes them at this moment.
+        Ok((made > 0).then_some(db))
+    }
+
     /// Writes a notice down for each notifier and recipient, to be sent from now on. Who has it already, sent or not, does
     /// not get it again. The answer is how many were new.
     ///
@@ -132,7 +174,8 @@ impl Store {
         let what = "write a notice";
         self.make()?;
         let text = notice_to(notice);
-        let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        let mut db = self.notices_to_write()?;
+        let txn = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         let mut new = 0;
         for (name, recipient) in to {
             new += txn
@@ -156,11 +199,9 @@ impl Store {
     /// The file cannot be read, or a row makes no sense.
     pub fn notices(&self) -> Result<Vec<Queued>> {
         let what = "read the notices";
-        if !self.has_notices()? {
-            return Ok(Vec::new());
-        }
+        let Some(db) = self.notices_to_read()? else { return Ok(Vec::new()) };
         let query = format!("SELECT {COLUMNS} FROM notices ORDER BY since_ms, key, name, recipient");
-        let mut statement = self.db.prepare(&query).map_err(failed(what))?;
+        let mut statement = db.prepare(&query).map_err(failed(what))?;
         let rows = statement.query_map([], Row::read).map_err(failed(what))?;
         rows.map(|row| row.map_err(failed(what))?.into_queued()).collect()
     }
@@ -178,10 +219,12 @@ impl Store {
         latest: Span,
     ) -> Result<Option<Queued>> {
         let what = "take a notice";
-        if self.absent {
+        // Who asks each minute writes nothing where nothing is due.
+        if self.notices_to_read()?.is_none() {
             return Ok(None);
         }
-        let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        let mut db = self.notices_to_write()?;
+        let txn = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         // A clock that was set back does not make anybody wait for longer than the longest pause.
         let far = now.0.saturating_add(i64::try_from(latest.0).unwrap_or(i64::MAX));
         let query = format!(
@@ -212,7 +255,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub fn settle_notice(&mut self, queued: &Queued) -> Result<()> {
-        self.db
+        self.notices_to_write()?
             .execute(
                 "UPDATE notices SET state = ?4, last_error = ?5, next_ms = ?6 \
                  WHERE key = ?1 AND name = ?2 AND recipient = ?3 AND state = 'queued'",
@@ -234,22 +277,9 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub fn next_notice(&self) -> Result<Option<Wall>> {
-        if !self.has_notices()? {
-            return Ok(None);
-        }
-        self.db
-            .query_row("SELECT min(next_ms) FROM notices WHERE state = 'queued'", [], |row| {
-                row.get::<_, Option<i64>>(0)
-            })
-            .map(|at| at.map(Wall))
-            .map_err(failed("read the notices"))
-    }
-
-    /// Whoever only reads may meet a file of an ebb that knew no notices.
-    fn has_notices(&self) -> Result<bool> {
-        self.db
-            .query_row("SELECT count(*) FROM sqlite_master WHERE name = 'notices'", [], |row| row.get::<_, i64>(0))
-            .map(|count| count > 0)
-            .map_err(failed("read the notices"))
+        let Some(db) = self.notices_to_read()? else { return Ok(None) };
+        let query = "SELECT min(next_ms) FROM notices WHERE state = 'queued'";
+        let next = db.query_row(query, [], |row| row.get::<_, Option<i64>>(0));
+        next.map(|at| at.map(Wall)).map_err(failed("read the notices"))
     }
 }

@@ -29,6 +29,7 @@ mod error;
 mod lab;
 pub mod load;
 mod permission;
+pub mod receivers;
 pub mod roles;
 mod run;
 mod server;

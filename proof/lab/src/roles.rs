@@ -147,8 +147,8 @@ pub fn agent(server: &Server) -> Result<()> {
     }
     server.check(&["systemd-sysusers"])?;
     server.check(&["systemctl", "daemon-reload"])?;
-    server.check(&["systemctl", "enable", "--now", "ebb-gate.service", "ebb-agent.service"])?;
-    Ok(())
+    server.enable("ebb-gate.service")?;
+    server.enable("ebb-agent.service")
 }
 
 /// Waits until something listens on a TCP port of the server; it does not connect, which would be counted.

@@ -320,8 +320,8 @@ impl Machine {
             };
             let cgroup = system.cgroup.clone();
             self.lock().boots += 1;
-            self.set(Power::On(system));
-            let end = child.wait();
+            self.set(Power::On(system.clone()));
+            let end = wait_end(&mut child, &system);
             self.set(Power::Booting);
             if let Err(error) = self.clear(&cgroup) {
                 return self.set(Power::Broken(format!("failed to {error}")));
@@ -444,6 +444,33 @@ fn kill_below(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         // What is not a group has no such file; a group just removed needs no killing.
         let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+    }
+}
+
+/// Waits for a system's end.
+///
+/// At its shutdown it stops, ends and continues all its processes. `nsenter`, which waits outside for one, stops with it, and
+/// is not continued: what it should reap would keep the system waiting for 90 s.
+fn wait_end(child: &mut Child, system: &System) -> std::io::Result<ExitStatus> {
+    loop {
+        if let Some(end) = child.try_wait()? {
+            return Ok(end);
+        }
+        let name = fs::read_to_string(format!("/proc/{}/comm", system.pid)).unwrap_or_default();
+        if name.starts_with("systemd-shutdow") {
+            continue_below(&system.cgroup);
+        }
+        thread::sleep(LOOK * 2);
+    }
+}
+
+fn continue_below(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        let pids = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+        if entry.file_name().to_string_lossy().starts_with("lab.run.") && !pids.is_empty() {
+            let _ =
+                Command::new("sh").args(["-c", r#"kill -s CONT "$@" 2>/dev/null"#, "sh"]).args(pids.lines()).status();
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use ebb_link::Hub;
 use ebb_model::{End, Event, EventKind, Hold, Requester, ServerHold, ServiceName, duration};
 use ebb_wire::v1::{ResumeRequest, Which};
 
-use crate::maintenance;
 use crate::verbs;
 use crate::verbs::services::Known;
 use crate::world::World;
+use crate::{maintenance, notices};
 
 /// How long a service that is brought back may take to be up.
 const UP_WITHIN_SECONDS: u64 = 90;
@@ -68,7 +68,8 @@ fn tell_server(world: &World, kind: EventKind, server: &ServerHold, text: String
 fn over_server(world: &Arc<World>, server: ServerHold, reopen: bool) {
     let overdue = |world: &World, server: &ServerHold, how: &str| {
         let text = format!("the hold of `{}` on the server has come to its end: {how}", server.requester);
-        tell_server(world, EventKind::HoldOverdue, server, text);
+        tell_server(world, EventKind::HoldOverdue, server, text.clone());
+        notices::server_overdue(world, server, &text);
     };
     if !reopen {
         return overdue(world, &server, "it stays as it is");

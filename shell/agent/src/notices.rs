@@ -6,8 +6,8 @@ mod sender;
 pub(crate) use sender::{beside, send};
 
 use ebb_model::{
-    About, Event, EventKind, Hold, Matter, Notice, NoticeService, Occasion, Record, Requester, Run, ServiceName, Span,
-    Wall,
+    About, Event, EventKind, Hold, Matter, Notice, NoticeService, Occasion, Record, Requester, Run, ServerHold,
+    ServiceName, Span, Wall,
 };
 
 use crate::world::{World, chain};
@@ -61,16 +61,25 @@ const fn occasion(kind: EventKind) -> Option<Occasion> {
     }
 }
 
-/// Tells of a maintenance: each occasion once, trouble each time that it comes to a halt.
-pub(crate) fn of_run(world: &World, run: &Run, occasion: Occasion, trouble: Option<&str>) {
+/// Tells of a maintenance: each occasion once.
+pub(crate) fn of_run(world: &World, run: &Run, occasion: Occasion) {
+    queue_of_run(world, run, occasion, occasion.as_str(), None);
+}
+
+/// Tells of trouble with a maintenance, once for each `what`.
+pub(crate) fn trouble_of_run(world: &World, run: &Run, what: &str, trouble: &str) {
+    let occasion = Occasion::Trouble;
+    queue_of_run(world, run, occasion, &format!("{}/{what}", occasion.as_str()), Some(trouble));
+}
+
+fn queue_of_run(world: &World, run: &Run, occasion: Occasion, what: &str, trouble: Option<&str>) {
     let plan = &run.plan;
     let first = run.journal.first().map_or(world.now().wall, |line| line.at);
     let begins = first + plan.delay;
-    let number = if occasion == Occasion::Trouble { format!("/{}", run.journal.len()) } else { String::new() };
     let services = plan.layers.iter().flatten().map(|name| NoticeService { name: name.clone(), sessions: None });
     let notice = Notice {
         occasion,
-        key: format!("maintenance/{}/{}{number}", run.number, occasion.as_str()),
+        key: format!("maintenance/{}/{what}", run.number),
         about: About {
             matter: Matter::Maintenance,
             server: server(),
@@ -81,6 +90,29 @@ pub(crate) fn of_run(world: &World, run: &Run, occasion: Occasion, trouble: Opti
             at: if occasion == Occasion::Before { begins } else { world.now().wall },
             until: plan.meant_for.filter(|span| *span > Span::ZERO).map(|span| begins + span),
             trouble: trouble.map(str::to_owned),
+        },
+        users: Vec::new(),
+    };
+    queue(world, &notice);
+}
+
+/// Tells that a hold on the whole server is past its end, once.
+pub(crate) fn server_overdue(world: &World, server: &ServerHold, text: &str) {
+    let services = server.covers.iter().map(|name| NoticeService { name: name.clone(), sessions: None });
+    let matter = if server.requester.as_str() == TELLS_ITSELF { Matter::Maintenance } else { Matter::Drain };
+    let notice = Notice {
+        occasion: Occasion::Trouble,
+        key: format!("hold/server/{}/{}/trouble/HoldOverdue", server.requester, server.since.0),
+        about: About {
+            matter,
+            server: self::server(),
+            services: services.collect(),
+            reason: server.reason.clone(),
+            requester: server.requester.to_string(),
+            by: server.by.name.clone(),
+            at: world.now().wall,
+            until: server.until.as_ref().map(|end| end.wall),
+            trouble: Some(text.to_owned()),
         },
         users: Vec::new(),
     };

@@ -226,8 +226,12 @@ impl Protector {
             wanted = Refused::default();
         }
         wanted.stops.retain(|unit, _| !standing.aside.contains(unit));
+        // Whoever works on the server may reboot it: sessions are left only where it was said that they may be.
+        let at_work = !names.is_empty() && crate::maintenance::is_at_work(&self.world);
+        let at = if at_work { AtShutdown::Allow } else { settings.shutdown };
+        wanted.end = wanted.end.filter(|_| !at_work);
         let done = put(&self.world, &wanted).await;
-        self.inhibit(&mut standing, settings.shutdown, &names).await;
+        self.inhibit(&mut standing, at, &names).await;
         done
     }
 

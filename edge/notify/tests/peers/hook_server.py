@@ -1,4 +1,4 @@
-"""A real HTTP server: argv are certificate and key, or nothing; its port may be in PORT. Prints its port, then each request as JSON."""
+"""A real HTTP server: argv are certificate and key, or nothing; its address may be in HOST and PORT. Prints its port, then each request as JSON."""
 import http.server, json, os, ssl, sys, time
 
 class Keep(http.server.BaseHTTPRequestHandler):
@@ -20,7 +20,7 @@ class Keep(http.server.BaseHTTPRequestHandler):
     def log_message(self, *a):
         pass
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", 0))), Keep)
+server = http.server.ThreadingHTTPServer((os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", 0))), Keep)
 if len(sys.argv) > 1:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1], sys.argv[2])

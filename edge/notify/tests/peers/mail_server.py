@@ -1,5 +1,5 @@
-"""A real SMTP server (aiosmtpd): argv are mode (plain, starttls, tls), certificate, key. Prints its port, then each mail as JSON."""
-import asyncio, json, ssl, sys
+"""A real SMTP server (aiosmtpd): argv are mode (plain, starttls, tls), certificate, key; its address may be in HOST and PORT. Prints its port, then each mail as JSON."""
+import asyncio, json, os, ssl, sys
 from aiosmtpd.smtp import AuthResult, SMTP
 
 mode, cert, key = sys.argv[1:4]
@@ -29,7 +29,8 @@ if mode == "starttls":
     kwargs = {"tls_context": context, "require_starttls": True, "auth_required": True, "authenticator": login}
 async def serve():
     server = await asyncio.get_running_loop().create_server(
-        lambda: SMTP(Keep(), **kwargs), "127.0.0.1", 0, ssl=context if mode == "tls" else None)
+        lambda: SMTP(Keep(), **kwargs), os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", 0)),
+        ssl=context if mode == "tls" else None)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -68,6 +68,27 @@ fn a_notice_is_queued_once_for_each_and_taken_by_one() {
     assert_eq!(sent, 1, "what was sent is not queued again");
 }
 
+/// Everybody may read who holds what, and nobody who was told of it.
+#[test]
+fn addresses_are_for_their_owner_only() {
+    let dir = Dir::new("notices-private");
+    let mut store = Store::open(&dir.0).unwrap();
+    let address = "ana.private@example.org";
+    store.queue_notice(&notice("k"), &to(&[("mail", address)]), Wall(1)).unwrap();
+    store.append(&Event::of_server(Wall(1), EventKind::NoticeSent, "x".to_owned())).unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(&dir.0).unwrap().flatten() {
+        let text = std::fs::read(file.path()).unwrap();
+        let has = |what: &str| text.windows(what.len()).any(|window| window == what.as_bytes());
+        if has(address) || has("bo@example.org") {
+            assert_eq!(file.metadata().unwrap().mode() & 0o077, 0, "{:?}", file.path());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1, "they are kept");
+    assert_eq!(std::fs::metadata(dir.0.join("ebb.db")).unwrap().mode() & 0o777, 0o644);
+}
+
 #[test]
 fn a_clock_that_was_set_back_delays_nobody_for_long() {
     let dir = Dir::new("notices-clock");

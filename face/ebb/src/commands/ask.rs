@@ -44,6 +44,16 @@ impl Leave {
         Ok(Self(Some((hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?))))
     }
 
+    /// Waits for so long, or until the operator leaves: then it is true. A signal is heard from when this was made, between
+    /// two answers too: the process would else not end with a system that goes down.
+    pub async fn within(&mut self, pause: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.asked() => true,
+            () = tokio::time::sleep(pause) => false,
+        }
+    }
+
     async fn asked(&mut self) {
         match &mut self.0 {
             None => std::future::pending().await,
@@ -57,15 +67,6 @@ impl Leave {
     }
 }
 
-/// Waits for so long. True if the operator left meanwhile, or the server goes down: a signal is heard here too.
-///
-/// # Errors
-/// [`Problem::Start`]
-pub async fn left_within(span: Duration) -> Result<bool, Problem> {
-    let mut leave = Leave::by_signal()?;
-    Ok(tokio::time::timeout(span, leave.asked()).await.is_ok())
-}
-
 /// Asks, and shows the answer frame by frame.
 ///
 /// # Errors
@@ -75,7 +76,7 @@ pub async fn ask(
     request: Request,
     text: &mut dyn Text,
     screen: &mut Screen,
-    mut leave: Leave,
+    leave: &mut Leave,
 ) -> Result<Answer, Problem> {
     screen.begin();
     let mut frames = client.ask(request).await?;
@@ -125,7 +126,8 @@ pub async fn look(
     text: &mut dyn Text,
     screen: &mut Screen,
 ) -> Result<Exit, Problem> {
-    match ask(client, request, text, screen, Leave::NEVER).await? {
+    let mut never = Leave::NEVER;
+    match ask(client, request, text, screen, &mut never).await? {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left { .. } => Ok(Exit::Detached),
     }
@@ -146,7 +148,7 @@ mod tests {
         frames: Vec<Frame>,
         text: &mut dyn Text,
         screen: &mut Screen,
-        leave: Leave,
+        mut leave: Leave,
     ) -> Result<Answer, Problem> {
         let (client, mut server) = in_process(Peer { uid: 0, name: "root".to_owned(), behalf: None });
         let agent = async {
@@ -157,7 +159,7 @@ mod tests {
                 }
             }
         };
-        let (answer, ()) = tokio::join!(ask(&client, Request::Holds, text, screen, leave), agent);
+        let (answer, ()) = tokio::join!(ask(&client, Request::Holds, text, screen, &mut leave), agent);
         answer
     }
 
@@ -259,8 +261,8 @@ mod tests {
                 assert!(killed.success());
                 call.reply.gone().await;
             };
-            let leave = Leave::by_signal().unwrap();
-            let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, leave).await };
+            let mut leave = Leave::by_signal().unwrap();
+            let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, &mut leave).await };
             let (answer, ()) = tokio::join!(asked, agent);
             assert_eq!(answer.unwrap(), Answer::Left { stopping: false }, "{kind}");
             assert!(err.text().starts_with("nginx  draining  37 of 212 left"), "{}", err.text());
@@ -281,7 +283,8 @@ mod tests {
                 call.reply.send(frame).await;
             }
         };
-        let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, Leave::NEVER).await };
+        let mut never = Leave::NEVER;
+        let asked = async { ask(&client, Request::Holds, &mut Drain, &mut screen, &mut never).await };
         let (answer, ()) = tokio::join!(asked, agent);
         assert_eq!(answer.unwrap(), Answer::Whole(Exit::Done));
         let talk = err.text();

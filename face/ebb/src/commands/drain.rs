@@ -156,12 +156,12 @@ pub async fn run(args: &DrainArgs, client: &Client, screen: &mut Screen) -> Resu
     if !args.dry_run {
         reason(&mut wish, screen)?;
     }
-    let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
-    let answer = match ask(client, Request::Drain(args.request(wish)), &mut Drain, screen, leave).await {
+    let mut leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
+    let answer = match ask(client, Request::Drain(args.request(wish)), &mut Drain, screen, &mut leave).await {
         // The agent was replaced, or killed: the next one goes on with what this one left under way.
         Err(Problem::CutShort) if client.is_resident() => {
             screen.say("The agent has ended; the drain goes on with the next one.");
-            super::watch::rejoin(&args.which.services, client, screen).await?
+            super::watch::rejoin(&args.which.services, client, screen, &mut leave).await?
         }
         // Whoever read it has gone, and the drain is not over: that is no success.
         Err(problem) if problem.is_broken_pipe() && !args.dry_run => return Ok(Exit::Detached),

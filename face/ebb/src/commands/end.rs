@@ -120,7 +120,7 @@ pub async fn run(args: &EndArgs, client: &Client, screen: &mut Screen) -> Result
             _ => {}
         }
     }
-    match ask(client, args.request(false), &mut End::default(), screen, Leave::by_signal()?).await? {
+    match ask(client, args.request(false), &mut End::default(), screen, &mut Leave::by_signal()?).await? {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left { .. } => {
             screen.say("\nLeft: sessions that have not been ended yet stay.");

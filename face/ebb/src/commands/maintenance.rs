@@ -7,7 +7,7 @@ use ebb_link::{Client, LinkError};
 use ebb_model::{MAINTENANCE, Span};
 use ebb_wire::v1::{MaintenanceFinish, MaintenanceRequest, MaintenanceStart, Request, Wish};
 
-use super::ask::{Answer, Leave, ask, left_within, look};
+use super::ask::{Answer, Leave, ask, look};
 use super::drain::AtDeadline;
 use super::question;
 use crate::args::AtEnd;
@@ -195,15 +195,12 @@ const AGAIN: Duration = Duration::from_millis(200);
 async fn shown(request: MaintenanceRequest, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let mut request = request;
     let mut until = None::<Instant>;
+    let mut leave = Leave::by_signal()?;
     loop {
-        let (asked, leave) = (Request::Maintenance(request.clone()), Leave::by_signal()?);
-        match ask(client, asked, &mut Maintenance, screen, leave).await {
+        let asked = Request::Maintenance(request.clone());
+        match ask(client, asked, &mut Maintenance, screen, &mut leave).await {
             Ok(Answer::Whole(exit)) => return Ok(exit),
-            Ok(Answer::Left { .. }) => {
-                screen.say(left(client.is_resident()));
-                screen.result(b"")?;
-                return Ok(Exit::Detached);
-            }
+            Ok(Answer::Left { .. }) => break,
             // The agent was replaced, or killed: the next one goes on with it.
             Err(Problem::CutShort) if client.is_resident() => {
                 screen.say("The agent has ended; the maintenance goes on with the next one.");
@@ -212,16 +209,17 @@ async fn shown(request: MaintenanceRequest, client: &Client, screen: &mut Screen
             Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. }))
                 if until.is_some_and(|until| Instant::now() < until) =>
             {
-                if left_within(AGAIN).await? {
-                    screen.say(left(client.is_resident()));
-                    screen.result(b"")?;
-                    return Ok(Exit::Detached);
+                if leave.within(AGAIN).await {
+                    break;
                 }
             }
             Err(problem) => return Err(problem),
         }
         request = MaintenanceRequest::Watch;
     }
+    screen.say(left(client.is_resident()));
+    screen.result(b"")?;
+    Ok(Exit::Detached)
 }
 
 const fn left(resident: bool) -> &'static str {

@@ -120,8 +120,8 @@ pub async fn run(args: &ResumeArgs, client: &Client, screen: &mut Screen) -> Res
         },
         false => None,
     };
-    let leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
-    match ask(client, args.request(all_holders), &mut Resume::new(args.dry_run), screen, leave).await? {
+    let mut leave = if args.dry_run { Leave::NEVER } else { Leave::by_signal()? };
+    match ask(client, args.request(all_holders), &mut Resume::new(args.dry_run), screen, &mut leave).await? {
         Answer::Whole(exit) => Ok(exit),
         Answer::Left { .. } => {
             let status = if args.which.all { "ebb status".to_owned() } else { again("status", &args.which, "") };

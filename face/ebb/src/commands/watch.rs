@@ -6,7 +6,7 @@ use clap::Args;
 use ebb_link::{Client, LinkError};
 use ebb_wire::v1::{Request, WatchRequest};
 
-use super::ask::{Answer, Leave, ask, left_within};
+use super::ask::{Answer, Leave, ask};
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::drain::Drain;
@@ -39,13 +39,18 @@ const AGAIN: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// [`Problem`]: no agent came back.
-pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -> Result<Answer, Problem> {
+pub async fn rejoin(
+    services: &[String],
+    client: &Client,
+    screen: &mut Screen,
+    leave: &mut Leave,
+) -> Result<Answer, Problem> {
     let mut until = Instant::now() + AWAY;
     loop {
         let request = Request::Watch(WatchRequest { services: services.to_vec(), rejoin: true });
-        match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
+        match ask(client, request, &mut Drain, screen, leave).await {
             Err(Problem::Link(LinkError::Gone | LinkError::Socket { .. })) if Instant::now() < until => {
-                if left_within(AGAIN).await? {
+                if leave.within(AGAIN).await {
                     return Ok(Answer::Left { stopping: false });
                 }
             }
@@ -61,8 +66,9 @@ pub async fn rejoin(services: &[String], client: &Client, screen: &mut Screen) -
 /// [`Problem`]
 pub async fn run(args: WatchArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let request = Request::Watch(WatchRequest { services: args.services.clone(), rejoin: false });
-    let answer = match ask(client, request, &mut Drain, screen, Leave::by_signal()?).await {
-        Err(Problem::CutShort) if client.is_resident() => rejoin(&args.services, client, screen).await?,
+    let mut leave = Leave::by_signal()?;
+    let answer = match ask(client, request, &mut Drain, screen, &mut leave).await {
+        Err(Problem::CutShort) if client.is_resident() => rejoin(&args.services, client, screen, &mut leave).await?,
         answer => answer?,
     };
     match answer {

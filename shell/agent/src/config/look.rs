@@ -99,7 +99,9 @@ async fn names(found: &Found, world: &World, warnings: &mut Faults) -> Option<St
     let units: Vec<(At, &str)> = tables.iter().flat_map(|(_, _, fields)| texts(fields, "units")).collect();
     let executables: Vec<(At, &str)> = tables.iter().flat_map(|(_, _, fields)| texts(fields, "executables")).collect();
     let uses: Vec<(At, &str)> = tables.iter().flat_map(|(_, _, fields)| texts(fields, "uses")).collect();
-    if units.is_empty() && executables.is_empty() && uses.is_empty() {
+    let protect = found.tree.get("protect").and_then(|entry| entry.value.table());
+    let protect: Vec<(At, &str)> = protect.map(|fields| texts(fields, "services")).unwrap_or_default();
+    if [&units, &executables, &uses, &protect].iter().all(|list| list.is_empty()) {
         return None;
     }
     let services = match crate::look::services(world).await {
@@ -115,6 +117,16 @@ async fn names(found: &Found, world: &World, warnings: &mut Faults) -> Option<St
         if !is_known(name) && !is_unit(world, name).await {
             let near = nearest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             warnings.perhaps(*at, format!("nothing on this server is called {} now", quoted(name)), near);
+        }
+    }
+    for (at, pattern) in protect {
+        let fits = match pattern.strip_suffix('*') {
+            Some(beginning) => known.iter().any(|name| name.starts_with(beginning)),
+            None => is_known(pattern),
+        };
+        if !fits {
+            let near = nearest(pattern, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            warnings.perhaps(at, format!("nothing on this server is called {} now", quoted(pattern)), near);
         }
     }
     for (at, name) in executables {

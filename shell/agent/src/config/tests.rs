@@ -226,6 +226,7 @@ fn what_is_probably_not_meant_is_a_warning() {
     for (text, warning) in [
         ("[maintenance]\nthen = \"cut\"", "2:1: `then` says nothing without a `deadline`"),
         ("[protect]\nunits = true", "2:1: `units` protects nothing"),
+        ("[notify.x]\nkind = \"wall\"\non = []", "3:1: notify `x` is told nothing: `on` names no occasion"),
         (
             "[notify.x]\nkind = \"mail\"\nserver = \"m:25\"\nfrom = \"a@b\"\nto = [\"c@d\"]\nlogin = \"e\"\npassword_file = \"/p\"",
             "6:1: the password goes through the network",

@@ -132,6 +132,10 @@ fn limits(name: &str, guard: &Fields, faults: &mut Faults) {
 }
 
 fn notify(name: &str, at: At, way: &Fields, faults: &mut Faults, warnings: &mut Faults) {
+    if let Some(on) = written(way, "on").filter(|on| matches!(&on.value, Value::List(items) if items.is_empty())) {
+        let hint = "leave `on` out for all of before, start, end and trouble".to_owned();
+        warnings.with(on.at, format!("notify {} is told nothing: `on` names no occasion", quoted(name)), hint);
+    }
     if way.get("kind").and_then(|entry| entry.value.text()) != Some("mail") {
         return;
     }

@@ -203,9 +203,34 @@ fn is_url(text: &str) -> bool {
     host.is_some_and(|host| !host.is_empty()) && !text.chars().any(char::is_whitespace)
 }
 
+/// An address, or `NAME <ADDRESS>` with a plain name.
 fn is_mailbox(text: &str) -> bool {
+    let Some((name, rest)) = text.split_once('<') else { return is_mail_address(text) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -_".contains(c);
+    let name_fits = name.strip_suffix(' ').is_some_and(|name| !name.trim().is_empty() && name.chars().all(plain));
+    name_fits && rest.strip_suffix('>').is_some_and(is_mail_address)
+}
+
+fn is_mail_address(text: &str) -> bool {
     let odd = |c: char| c.is_control() || c.is_whitespace() || "<>,;\"".contains(c);
     let parts = text.split_once('@');
     parts.is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@'))
         && !text.chars().any(odd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_mailbox;
+
+    #[test]
+    fn a_sender_may_have_a_name() {
+        for fine in ["ebb@example.org", "ebb <ebb@example.org>", "ebb on web-1 <ebb@example.org>"] {
+            assert!(is_mailbox(fine), "{fine}");
+        }
+        for odd in
+            ["ebb", "<ebb@example.org>", "ebb <ebb>", "a, b <c@d>", "ebb <a@b> x", "e\n <a@b>", "x <a@b", " <a@b>"]
+        {
+            assert!(!is_mailbox(odd), "{odd}");
+        }
+    }
 }

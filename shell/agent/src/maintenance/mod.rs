@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ebb_decide::maintenance::{Next, next};
 use ebb_link::{Hub, Reply};
-use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Who, Why};
+use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Step, Who, Why};
 use ebb_wire::v1::{Frame, MaintenanceFinish, MaintenanceRequest, MaintenanceStart};
 use tokio::sync::Notify;
 
@@ -94,7 +94,7 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     let asking = world.maintenance.asking.lock().await;
     *world.maintenance.asker.lock().unwrap_or_else(PoisonError::into_inner) = request.asker_pid;
     if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
-        let untouched = matches!(next(&run), Next::Halted(ebb_model::Step::Guards, _));
+        let untouched = matches!(next(&run), Next::Halted(Step::Guards, _));
         if !untouched || run.plan.requester != wish.requester {
             may_go_on(world, &run, &wish, by, reply).await?;
             drop(asking);
@@ -207,9 +207,7 @@ fn run_of(world: &World, server: &ServerHold, dry_run: bool) -> Result<Run, Why>
         watch: ebb_model::Span::ZERO,
         override_guards: None,
     };
-    let lines = [ebb_model::Step::Guards, ebb_model::Step::Hold, ebb_model::Step::Drain(0)]
-        .map(|step| [Entry::Began(step), Entry::Done(step)])
-        .concat();
+    let lines = [Step::Guards, Step::Hold, Step::Drain(0)].map(|step| [Entry::Began(step), Entry::Done(step)]).concat();
     let first = line(world, Entry::StartAsked, &server.by.name);
     let journal: Vec<Line> = lines.into_iter().map(|entry| line(world, entry, "held before")).collect();
     if dry_run {
@@ -251,6 +249,14 @@ fn server_hold(world: &World, run: &Run) -> Result<Option<ServerHold>, Why> {
 /// What its services are held for.
 const fn level(plan: &MaintenancePlan) -> Level {
     if plan.drill { Level::Draining } else { Level::Stopped }
+}
+
+/// All is drained, and the work is done now: a reboot is a part of it, or may be.
+pub(crate) fn is_at_work(world: &World) -> bool {
+    let run = current(world).ok().flatten();
+    let at_work =
+        |run: &Run| matches!(next(run), Next::AwaitFinish | Next::Do(Step::Work) | Next::Halted(Step::Work, _));
+    run.is_some_and(|run| at_work(&run) && !run.plan.drill)
 }
 
 /// Services that are being brought back by a maintenance: nothing keeps them from starting.

@@ -49,7 +49,7 @@ pub(super) async fn perform(world: &Arc<World>, run: &Run, step: Step, reply: &R
 
 /// Tells people, and waits until it is time: from when it was announced first, whoever was killed meanwhile.
 async fn announce(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
-    notices::of_run(world, run, Occasion::Before, None);
+    notices::of_run(world, run, Occasion::Before);
     let began = run.journal.iter().find(|line| line.entry == ebb_model::Entry::Began(Step::Announce));
     let until = began.map_or(world.now().wall, |line| line.at) + run.plan.delay;
     let text = format!("people are told; it begins in {}", duration(until.since(world.now().wall)));
@@ -119,16 +119,19 @@ async fn guards(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
 async fn compare(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
     let before = world.store().checks(&label(run)).map_err(|error| unread(&error))?;
     let Some(before) = before else { return Ok("there is nothing to compare with".to_owned()) };
-    let changes = guards::diff(&before, &asked(world, run, None).await?);
+    let after = asked(world, run, None).await?;
+    let changes = guards::diff(&before, &after);
     for change in changes.iter().filter(|change| change.trend != Trend::Same) {
         reply.send(Frame::Guard(check::changed(change))).await;
     }
-    let worse = regressions(&changes);
+    let worse: Vec<String> = regressions(&changes).map(|(_, text)| text).collect();
     match (worse.is_empty(), accepts_worse(run)) {
         (true, _) => Ok("equal or better than before".to_owned()),
         (false, Some(reason)) => {
             let text = format!("worse than before, and accepted ({reason}): {}", worse.join("; "));
             tell::event(world, EventKind::GuardOverridden, run, text.clone(), reply).await;
+            // What was accepted is no news to who watches the server afterwards.
+            world.store().keep_checks(&label(run), &after).map_err(|error| unread(&error))?;
             Ok(text)
         }
         (false, None) => Err(Why::Halted {
@@ -141,13 +144,15 @@ async fn compare(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String,
     }
 }
 
-fn regressions(changes: &[Change]) -> Vec<String> {
+/// Each guard that is worse, and why.
+fn regressions(changes: &[Change]) -> impl Iterator<Item = (&str, String)> {
+    let why = |change: &Change| change.after.as_ref().map_or_else(String::new, |guard| guard.why.clone());
     let worse = changes.iter().filter(|change| change.regression);
-    worse.map(|change| format!("{}: {}", change.name, change.after.as_ref().map_or("", |guard| &guard.why))).collect()
+    worse.map(move |change| (change.name.as_str(), format!("{}: {}", change.name, why(change))))
 }
 
 async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
-    notices::of_run(world, run, Occasion::Start, None);
+    notices::of_run(world, run, Occasion::Start);
     let services = look::services(world).await?;
     let wish = Checked::of_plan(&run.plan);
     let mut hold = server::merge(world, &wish, level(&run.plan), &run.plan.not)?;
@@ -367,15 +372,15 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
             if let Some(text) = regression(name, services.iter().find(|service| service.name == *name))
                 && seen.insert(text.clone())
             {
-                tell::event(world, EventKind::RegressionSeen, run, text, reply).await;
+                tell::regression(world, run, name.as_str(), &text, reply).await;
             }
         }
         let now = world.now().mono;
         if let Some(before) = before.as_ref().filter(|_| asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)) {
             asked_at = Some(now);
-            for text in regressions(&guards::diff(before, &asked(world, run, None).await?)) {
+            for (guard, text) in regressions(&guards::diff(before, &asked(world, run, None).await?)) {
                 if seen.insert(text.clone()) {
-                    tell::event(world, EventKind::RegressionSeen, run, text, reply).await;
+                    tell::regression(world, run, guard, &text, reply).await;
                 }
             }
         }

@@ -83,7 +83,7 @@ pub(super) async fn finished(world: &Arc<World>, run: &Run, reply: &Reply) {
         .iter()
         .any(|line| line.entry == Entry::Began(Step::Hold) || line.entry == Entry::Began(Step::Announce))
     {
-        notices::of_run(world, run, Occasion::End, None);
+        notices::of_run(world, run, Occasion::End);
     }
     super::work::forget(world, run);
     let run = run.number;
@@ -100,7 +100,16 @@ pub(super) async fn halted(world: &Arc<World>, run: &Run, step: Step, why: &str,
         .with("step", step)
         .with("why", why);
     say_event(world, event, reply).await;
-    notices::of_run(world, run, Occasion::Trouble, Some(&format!("{step}: {why}")));
+    notices::trouble_of_run(world, run, &run.journal.len().to_string(), &format!("{step}: {why}"));
+}
+
+/// Something has become worse since the server was opened again; `of` is the service or the guard.
+pub(super) async fn regression(world: &Arc<World>, run: &Run, of: &str, text: &str, reply: &Reply) {
+    let event = Event::of_server(world.now().wall, EventKind::RegressionSeen, text.to_owned())
+        .with("run", run.number)
+        .with("of", of);
+    say_event(world, event, reply).await;
+    notices::trouble_of_run(world, run, &format!("watch/{of}"), &format!("{}: {text}", Step::Watch));
 }
 
 pub(super) async fn event(world: &Arc<World>, kind: EventKind, run: &Run, text: String, reply: &Reply) {

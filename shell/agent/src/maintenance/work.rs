@@ -110,20 +110,20 @@ pub(super) async fn perform(world: &Arc<World>, run: &Run, reply: &Reply) -> Res
 }
 
 async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
-    let failed = |what: String| Why::Halted {
-        what,
-        help: "see why it does not go down, then `ebb maintenance start` again".to_owned(),
+    let asked = Traces::of(world, run).path("asked");
+    let failed = |what: String| {
+        // Who asks again is meant.
+        let _ = fs::remove_file(&asked);
+        Why::Halted { what, help: "see why it does not go down, then `ebb maintenance start` again".to_owned() }
     };
     if world.systemd.is_none() {
         return Err(failed("systemd does not run here: ebb cannot reboot this server".to_owned()));
     }
     // Asked for once in each boot: a server that comes back as if nothing had been must not be rebooted for ever.
-    let asked = Traces::of(world, run).path("asked");
     if fs::read_to_string(&asked).is_ok_and(|boot_id| boot_id == world.boot_id) {
         if going_down().await {
             tokio::time::sleep(DOWN_WITHIN).await;
         }
-        let _ = fs::remove_file(&asked);
         return Err(failed("a reboot was asked for, and this is still the same boot".to_owned()));
     }
     let unwritten =
@@ -136,7 +136,8 @@ async fn reboot(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
     let answer = Command::new("systemctl").arg("reboot").stdin(Stdio::null()).output().await;
     match answer {
         Err(error) => return Err(failed(format!("`systemctl reboot`: {error}"))),
-        Ok(output) if !output.status.success() => {
+        // By a signal it ends when we are stopped ourselves, which is the beginning of what was asked for.
+        Ok(output) if output.status.code().is_some_and(|code| code != 0) && !going_down().await => {
             let said = printable(String::from_utf8_lossy(&output.stderr).trim());
             return Err(failed(format!("`systemctl reboot` was refused: {said}")));
         }

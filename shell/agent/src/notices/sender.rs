@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use ebb_link::Reply;
-use ebb_model::{Event, EventKind, NotifySettings, Queued, Sending, Span, Wall, duration};
+use ebb_model::{Event, EventKind, NotifySettings, NotifyWay, Queued, Sending, Span, Wall, duration};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -172,7 +172,7 @@ async fn deliver(world: &World, queued: Queued) -> String {
         }
     };
     let now = world.now().wall;
-    let what = told(&queued);
+    let what = told(&queued, notifier);
     let settled = match done {
         Ok(sent) => {
             for remark in sent.remarks {
@@ -181,6 +181,11 @@ async fn deliver(world: &World, queued: Queued) -> String {
             Queued { state: Sending::Sent, last_error: None, ..queued }
         }
         Err((why, is_final)) => {
+            // Some servers say back to whom it was.
+            let why = match public(&queued, notifier) {
+                Some(to) => why.replace(&queued.recipient, &to),
+                None => why,
+            };
             let old = now.since(queued.since) > GIVE_UP && queued.attempts >= TRIES;
             let state = if is_final || old { Sending::Failed } else { Sending::Queued };
             let pause = backoff(queued.attempts);
@@ -199,16 +204,30 @@ async fn deliver(world: &World, queued: Queued) -> String {
         Sending::Sent => EventKind::NoticeSent,
         Sending::Failed => EventKind::NoticeFailed,
     };
-    world.record(&event(now, kind, &settled, &what), None);
+    let to = public(&settled, notifier);
+    world.record(&event(now, kind, &settled, &what, to), None);
     name
 }
 
-fn told(queued: &Queued) -> String {
-    let to = if queued.recipient.is_empty() { String::new() } else { format!(" to {}", queued.recipient) };
+/// Everybody may read the history: it names the recipients that the configuration has, and no user's address.
+fn public(queued: &Queued, notifier: Option<&NotifySettings>) -> Option<String> {
+    let listed = match notifier.map(|notifier| &notifier.way) {
+        Some(NotifyWay::Mail { to, .. }) => to.contains(&queued.recipient),
+        _ => false,
+    };
+    let name = if listed { queued.recipient.as_str() } else { A_USER };
+    (!queued.recipient.is_empty()).then(|| name.to_owned())
+}
+
+/// In the place of an address.
+const A_USER: &str = "a user";
+
+fn told(queued: &Queued, notifier: Option<&NotifySettings>) -> String {
+    let to = public(queued, notifier).map_or_else(String::new, |to| format!(" to {to}"));
     format!("the notice {} by {}{to}", queued.notice.key, queued.notifier)
 }
 
-fn event(at: Wall, kind: EventKind, queued: &Queued, what: &str) -> Event {
+fn event(at: Wall, kind: EventKind, queued: &Queued, what: &str, to: Option<String>) -> Event {
     let text = match &queued.last_error {
         None => format!("{what} was sent"),
         Some(why) => format!("{what} was given up after {} tries: {why}", queued.attempts),
@@ -217,8 +236,8 @@ fn event(at: Wall, kind: EventKind, queued: &Queued, what: &str) -> Event {
         .with("notifier", &queued.notifier)
         .with("key", &queued.notice.key)
         .with("attempts", queued.attempts);
-    if !queued.recipient.is_empty() {
-        event = event.with("recipient", &queued.recipient);
+    if let Some(to) = to {
+        event = event.with("recipient", to);
     }
     // A notice about one service belongs to its history.
     if let [one] = queued.notice.about.services.as_slice() {

@@ -16,7 +16,10 @@ use crate::world::{World, unread};
 const NONE: &str = "no notifier is configured: `[notify.NAME]` in ebb.toml makes one";
 
 pub(crate) async fn list(world: &World, reply: &Reply) -> Result<(), Why> {
-    let notices = world.store().notices().map_err(|error| unread(&error))?;
+    let notices = world.store().notices().map_err(|error| match error.is_not_permitted() {
+        true => Why::NotPermitted { what: "see who was told: notices have people's addresses in them".to_owned() },
+        false => unread(&error),
+    })?;
     let config = world.config();
     let configured = &config.settings.notify;
     let names: BTreeSet<&String> = configured.keys().chain(notices.iter().map(|one| &one.notifier)).collect();
