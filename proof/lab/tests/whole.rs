@@ -226,12 +226,7 @@ fn all_of_a_configuration_works_together_through_a_reboot() -> Outcome {
         let knocked = knocked?.finish()?;
         assert!(knocked.accepted == 0 && knocked.refused > 100, "{knocked:?}");
     }
-    let history = history(&a)?;
-    let place = |name: &str, service: &str| order(&history, name).iter().position(|one| one == service);
-    let database = "postgresql@15-main";
-    assert!(place("ServiceStopped", "app").is_some(), "{history:?}");
-    assert!(place("ServiceStopped", "app") < place("ServiceStopped", database), "{history:?}");
-    assert!(place("ServiceStarted", database) < place("ServiceStarted", "app"), "{history:?}");
+    in_order(&a)?;
     assert_eq!((echoes.finish()?.harmed, apps.finish()?.harmed), (0, 0));
 
     // Accepted, it is opened and watched; a service that dies then is told.
@@ -251,6 +246,17 @@ fn all_of_a_configuration_works_together_through_a_reboot() -> Outcome {
     hook.wait(&["maintenance/2/end\""], SOON)?;
     mails.wait(&["Subject: a: maintenance is over"], SOON)?;
     each_once(&a, &hook, &mails)
+}
+
+/// The app is stopped before the database that it uses, and started after it.
+fn in_order(a: &Server) -> Outcome {
+    let history = history(a)?;
+    let place = |name: &str, service: &str| order(&history, name).iter().position(|one| one == service);
+    let database = "postgresql@15-main";
+    assert!(place("ServiceStopped", "app").is_some(), "{history:?}");
+    assert!(place("ServiceStopped", "app") < place("ServiceStopped", database), "{history:?}");
+    assert!(place("ServiceStarted", database) < place("ServiceStarted", "app"), "{history:?}");
+    Ok(())
 }
 
 fn hook_of(hook: &Receiver, key: &str) -> Result<String> {
