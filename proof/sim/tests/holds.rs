@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ebb_sim::{Dice, World};
 
 const INTERLEAVINGS: u64 = 10_000;
-const STEPS: u64 = 24;
+const STEPS: u64 = 20;
 /// Side by side; each has a directory of its own.
 const LANES: u64 = 4;
 
