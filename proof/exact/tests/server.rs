@@ -214,6 +214,27 @@ fn a_drill_stops_nothing_and_goes_back_by_itself() {
     assert_eq!((tally.lost, tally.living, alpha.is_running()), (0, u64::from(CLIENTS), true), "{tally:?}");
 }
 
+/// A guard that refuses touches nothing; in spite of it one goes on for a reason only, and is not called a failure for it.
+#[test]
+fn a_guard_that_refuses_is_overridden_for_a_reason_only() {
+    let Some(net) = Net::new() else { return };
+    let _alpha = serve(&net, "alpha", 7000);
+    let ebb = Ebb::on(&net);
+    ebb.configure(
+        "[guard.mine]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"echo the moon is full; exit 2\"]\n",
+    );
+    let refused = ebb.run(&["maintenance", "start", "--reason", "x"]);
+    assert_eq!((refused.code, &refused.one("maintenance")["state"]), (Some(1), &"halted".into()), "{refused:#?}");
+    assert!(refused.notes().iter().any(|note| note.contains("guard mine refuses: the moon is full")), "{refused:#?}");
+    assert_eq!(ebb.done(&["holds"]).all("hold").count(), 0);
+    assert_eq!(meet(&net.client, at(7000)), Met::Connected);
+    assert_eq!(ebb.run(&["maintenance", "start", "--reason", "x", "--override-guards", " "]).code, Some(2));
+    let words = ["maintenance", "start", "--drill", "--reason", "x", "--override-guards", "known"];
+    let done = ebb.done(&words);
+    assert_eq!(done.one("maintenance")["state"], "over", "{done:#?}");
+    assert!(done.events().contains(&"GuardOverridden"), "{:?}", done.events());
+}
+
 /// How many lines of the journal can be told from outside: each step begun, and each one done.
 fn lines(ebb: &Ebb) -> usize {
     let run = maintenance(ebb);

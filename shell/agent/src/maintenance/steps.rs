@@ -11,7 +11,7 @@ use ebb_model::{
     Change, Checks, Counts, EventKind, Hold, Occasion, Run, Service, ServiceName, Span, Step, Trend, Up, Verdict, Why,
     duration,
 };
-use ebb_wire::v1::{DrainRequest, Frame, Then, Which, Wish};
+use ebb_wire::v1::{DrainRequest, Then, Which, Wish};
 
 use super::{level, server_hold, tell, work};
 use crate::drain;
@@ -91,7 +91,13 @@ async fn guards(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, 
     let checks = asked(world, run, world.maintenance.asker()).await?;
     world.store().keep_checks(&label(run), &checks).map_err(|error| unread(&error))?;
     for guard in checks.guards.iter().filter(|guard| guard.verdict != Verdict::Pass) {
-        reply.send(Frame::Guard(check::told(guard))).await;
+        let text = format!(
+            "guard {} {}: {}",
+            guard.name,
+            if guard.verdict == Verdict::Warn { "warns" } else { "refuses" },
+            guard.why
+        );
+        reply.send(say::note(None, true, text)).await;
     }
     let refusing: Vec<String> = checks.refusing().map(|guard| format!("{}: {}", guard.name, guard.why)).collect();
     let count = |verdict| checks.guards.iter().filter(|guard| guard.verdict == verdict).count();
@@ -122,7 +128,9 @@ async fn compare(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String,
     let after = asked(world, run, None).await?;
     let changes = guards::diff(&before, &after);
     for change in changes.iter().filter(|change| change.trend != Trend::Same) {
-        reply.send(Frame::Guard(check::changed(change))).await;
+        let why = change.after.as_ref().map_or("it is not asked any more", |guard| guard.why.as_str());
+        let text = format!("guard {} is {} now: {why}", change.name, change.trend.as_str());
+        reply.send(say::note(None, change.regression, text)).await;
     }
     let worse: Vec<String> = regressions(&changes).map(|(_, text)| text).collect();
     match (worse.is_empty(), accepts_worse(run)) {

@@ -31,7 +31,8 @@ pub(super) async fn step(
     took_seconds: Option<f64>,
     reply: &Reply,
 ) {
-    let planned = planned(run);
+    let mut planned = planned(run);
+    place_in(&mut planned, step);
     let place = planned.iter().position(|one| *one == step).map_or(0, |place| place + 1);
     let frame = v1::Step {
         number: place,
@@ -49,15 +50,20 @@ pub(super) async fn step(
 fn planned(run: &Run) -> Vec<Step> {
     let mut all = steps(run);
     for line in &run.journal {
-        if let Entry::Began(step) = line.entry
-            && !all.contains(&step)
-        {
-            let back = |step: &Step| matches!(step, Step::Start(_) | Step::Check | Step::Open);
-            let place = all.iter().position(back).unwrap_or(all.len());
-            all.insert(place, step);
+        if let Entry::Began(step) = line.entry {
+            place_in(&mut all, step);
         }
     }
     all
+}
+
+/// One that was not planned comes before the way back.
+fn place_in(all: &mut Vec<Step>, step: Step) {
+    if !all.contains(&step) {
+        let back = |step: &Step| matches!(step, Step::Start(_) | Step::Check | Step::Open);
+        let place = all.iter().position(back).unwrap_or(all.len());
+        all.insert(place, step);
+    }
 }
 
 async fn say_event(world: &World, event: Event, reply: &Reply) {

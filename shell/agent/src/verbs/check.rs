@@ -155,7 +155,7 @@ const fn trend(trend: Trend) -> v1::Trend {
 }
 
 /// A guard on the wire.
-pub(crate) fn told(guard: &Guard) -> v1::Guard {
+fn told(guard: &Guard) -> v1::Guard {
     let measured = guard.measured.filter(|measured| measured.value.is_finite());
     v1::Guard {
         name: guard.name.clone(),
@@ -171,7 +171,7 @@ pub(crate) fn told(guard: &Guard) -> v1::Guard {
 }
 
 /// A guard on the wire, with what became of it.
-pub(crate) fn changed(change: &Change) -> v1::Guard {
+fn changed(change: &Change) -> v1::Guard {
     let now = change.after.as_ref().map(told).unwrap_or_else(|| v1::Guard {
         name: change.name.clone(),
         verdict: None,
