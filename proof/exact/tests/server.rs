@@ -306,6 +306,7 @@ fn killed_after(kill_at: usize) -> Option<bool> {
     for (name, least) in [
         ("MaintenanceBegan", 1),
         ("HoldPlaced", 0),
+        ("GateShut", 0),
         ("ServiceStopped", 1),
         ("HoldReleased", 0),
         ("MaintenanceFinished", 0),

@@ -96,8 +96,8 @@ impl Watch<'_> {
         }
         self.tracked[index].written = true;
         let one = &self.tracked[index];
-        let untold =
-            one.told_since.is_some() && !told(self.world, &one.service.name, EventKind::HoldPlaced, one.hold.since);
+        // A hold on the whole server has told of itself.
+        let untold = !one.hold.whole_server && self.untold(index, EventKind::HoldPlaced);
         if one.placed_now || untold {
             self.say(placed(self.world, &one.hold, &one.service)).await;
         }
@@ -117,6 +117,12 @@ impl Watch<'_> {
         one.told_since.is_some_and(|since| told(self.world, &one.service.name, kind, since))
     }
 
+    /// Whether another agent began this drain, and nobody has told of this since the service is held.
+    fn untold(&self, index: usize, kind: EventKind) -> bool {
+        let one = &self.tracked[index];
+        one.told_since.is_some() && !told(self.world, &one.service.name, kind, one.hold.since)
+    }
+
     async fn shut(&self, index: usize) -> Input {
         let cookies = cookies().0 > 0;
         let one = &self.tracked[index];
@@ -127,8 +133,7 @@ impl Watch<'_> {
         match shut {
             Err(why) => Input::Failed(why),
             Ok(converged) => {
-                let untold = one.told_since.is_some() && !self.told_before(index, EventKind::GateShut);
-                if converged.changed || untold {
+                if converged.changed || self.untold(index, EventKind::GateShut) {
                     self.say(tell(self.world, &one.service, &gate_shut(self.world, &one.service))).await;
                 }
                 // Cookies may have been sent long ago; that any were since boot says that this server's
