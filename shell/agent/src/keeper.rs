@@ -33,8 +33,8 @@ pub(crate) struct Keeper {
     notify: Notify,
     beats: u64,
     told: Told,
-    /// Doors of services that were being drained have not been looked at.
-    passed_over: bool,
+    /// Services that were being drained: their doors have not been looked at.
+    passed_over: BTreeSet<ServiceName>,
 }
 
 impl Keeper {
@@ -48,7 +48,7 @@ impl Keeper {
             notify: notify.clone(),
             beats: 0,
             told: Told::default(),
-            passed_over: false,
+            passed_over: BTreeSet::new(),
         }
     }
 
@@ -116,7 +116,7 @@ impl Keeper {
         let mut added = false;
         if listeners != self.listeners
             || self.services.is_empty()
-            || self.beats.is_multiple_of(SLOW) && self.passed_over
+            || self.beats.is_multiple_of(SLOW) && self.drains_are_over()
         {
             match look::services(&self.world).await {
                 Ok(services) => (self.services, self.listeners) = (services, listeners),
@@ -145,12 +145,21 @@ impl Keeper {
         }
     }
 
+    /// Whether a drain is over that looked after its doors itself: not before, for a look at all services may be dear.
+    fn drains_are_over(&self) -> bool {
+        !self.passed_over.is_empty() && {
+            let runs = self.world.runs.all();
+            self.passed_over.iter().any(|name| !runs.contains_key(name))
+        }
+    }
+
     /// The doors that held services have opened since. Those that are being drained look after their own.
     fn add_doors(&mut self, known: &Known) -> bool {
         let runs = self.world.runs.all();
         let mut added = false;
         // Theirs are looked at again once their drains are over.
-        self.passed_over = known.records.iter().any(|record| runs.contains_key(&record.service));
+        let under_way = known.records.iter().filter(|record| runs.contains_key(&record.service));
+        self.passed_over = under_way.map(|record| record.service.clone()).collect();
         for record in known.records.iter().filter(|record| !runs.contains_key(&record.service)) {
             let service = self.services.iter().find(|service| service.name == record.service);
             let Some(service) = service.filter(|_| known.holds_of(&record.service).next().is_some()) else { continue };
