@@ -3,6 +3,7 @@
 //! Everything here is a plain value. The shell observes the world and makes these values,
 //! [`ebb-decide`](../ebb_decide/index.html) decides on them, and the wire carries a copy of them.
 
+mod daemon;
 mod door;
 mod drain;
 mod event;
@@ -20,6 +21,7 @@ mod time;
 mod typed;
 mod why;
 
+pub use daemon::{Abilities, Ability, Busy, DaemonKind, DaemonSettings, Ended, Role, Use, UseKind, Uses};
 pub use door::{Door, Proto, Reach, UnixDoor};
 pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};

@@ -1,0 +1,71 @@
+//! Which daemon a service is, and how it is spoken to: by its executables and sockets, or by `[daemon.NAME]`.
+
+use std::collections::BTreeSet;
+
+use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
+
+use crate::{Adapter, exec};
+
+/// What is known of a service.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The service's name.
+    pub service: String,
+    /// Names of its processes' executables, as the files are called.
+    pub executables: BTreeSet<String>,
+    /// Its units, `postgresql@15-main.service`; empty where it has none.
+    pub units: Vec<String>,
+    /// Paths of the unix sockets on which it listens.
+    pub unix: Vec<String>,
+    /// Its doors.
+    pub doors: BTreeSet<Door>,
+}
+
+/// Its adapter; none if it is no daemon that we know, or is not to be spoken to.
+#[must_use]
+pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapter>> {
+    if settings.off {
+        return None;
+    }
+    match settings.kind.or_else(|| kind_of(&seen.executables))? {
+        DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
+        // Each adapter adds its arm here.
+        DaemonKind::Kamailio
+        | DaemonKind::Prosody
+        | DaemonKind::Ejabberd
+        | DaemonKind::Dovecot
+        | DaemonKind::Postfix
+        | DaemonKind::Postgresql
+        | DaemonKind::Pgbouncer
+        | DaemonKind::Haproxy
+        | DaemonKind::Nginx
+        | DaemonKind::Openssh => None,
+    }
+}
+
+/// Executables that say enough. Prosody is a Lua script, and ejabberd runs in Erlang's `beam.smp`: their units tell.
+const EXECUTABLES: [(&str, DaemonKind); 9] = [
+    ("kamailio", DaemonKind::Kamailio),
+    ("dovecot", DaemonKind::Dovecot),
+    ("imap-login", DaemonKind::Dovecot),
+    ("postgres", DaemonKind::Postgresql),
+    ("pgbouncer", DaemonKind::Pgbouncer),
+    ("haproxy", DaemonKind::Haproxy),
+    ("nginx", DaemonKind::Nginx),
+    ("sshd", DaemonKind::Openssh),
+    // Postfix's own `master` lives in its own folder; the name alone would fit others.
+    ("postfix", DaemonKind::Postfix),
+];
+
+fn kind_of(executables: &BTreeSet<String>) -> Option<DaemonKind> {
+    EXECUTABLES.iter().find(|(name, _)| executables.contains(*name)).map(|(_, kind)| *kind)
+}
+
+/// Marks the uses of those whom the operator calls no users.
+pub fn mark(uses: &mut [Use], settings: &DaemonSettings) {
+    for one in uses.iter_mut().filter(|one| one.role == ebb_model::Role::User) {
+        if one.user.as_ref().is_some_and(|user| settings.not_users.contains(user)) {
+            one.role = ebb_model::Role::Monitoring;
+        }
+    }
+}
