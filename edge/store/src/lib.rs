@@ -589,15 +589,15 @@ impl Store {
             .map_err(failed("read the newest event"))
     }
 
-    /// When the last event of a kind happened to a service.
+    /// When the last event of a kind happened to a service, or to the whole server if none is named.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn last_event_at(&self, service: &ServiceName, number: u16) -> Result<Option<Wall>> {
+    pub fn last_event_at(&self, service: Option<&ServiceName>, number: u16) -> Result<Option<Wall>> {
         self.db
             .query_row(
-                "SELECT max(at_ms) FROM events WHERE service = ?1 AND number = ?2",
-                params![service.as_str(), number],
+                "SELECT max(at_ms) FROM events WHERE service IS ?1 AND number = ?2",
+                params![service.map(ServiceName::as_str), number],
                 |row| row.get::<_, Option<i64>>(0),
             )
             .map(|at| at.map(Wall))

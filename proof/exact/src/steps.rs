@@ -6,7 +6,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ebb_kernel::netns::die_with_parent;
 
@@ -45,7 +46,9 @@ impl Ebb {
         let state = Arc::new(Mutex::default());
         if let Some(stderr) = child.stderr.take() {
             let (state, pid) = (Arc::clone(&state), child.id());
+            let (weak, all) = (Arc::downgrade(&state), format!("/proc/{pid}/stat"));
             std::thread::spawn(move || follow(BufReader::new(stderr).lines().map_while(Result::ok), &state, pid));
+            std::thread::spawn(move || unstick(&weak, &all, pid));
         }
         Stepped { child, state }
     }
@@ -108,6 +111,27 @@ fn follow(lines: impl Iterator<Item = String>, state: &Mutex<State>, pid: u32) {
         } else {
             did = named(said).or(did);
         }
+    }
+}
+
+/// Two threads that do something in one moment stop twice, and the kernel may tell of one stop only: whoever has not
+/// moved for a while and should, is let go on.
+fn unstick(state: &Weak<Mutex<State>>, stat: &str, pid: u32) {
+    let mut before = None;
+    while let Some(state) = state.upgrade() {
+        let steps = {
+            let state = lock(&state);
+            (!state.stands).then_some(state.steps.len())
+        };
+        drop(state);
+        let Ok(text) = std::fs::read_to_string(stat) else { return };
+        let stopped = text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['t', 'T']));
+        let now = steps.filter(|_| stopped);
+        if now.is_some() && now == before {
+            let _ = Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+        }
+        before = now;
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

@@ -72,11 +72,13 @@ pub async fn reside(place: Place, socket: PathBuf) -> Result<Resident, StartErro
     Ok(Resident { world, door, adopted, notify: Notify::from_env(), _only: only })
 }
 
-/// A gate that stands here although nothing was ever held from our state directory is that of another one's holds.
+/// A gate that stands here although nothing was ever held from our state directory is that of another one's holds. One
+/// that has held before may have been killed between the release of its last hold and the opening of the gate.
 fn not_anothers_gate(world: &World) -> Result<(), StartError> {
     let usual = world.place.state_dir.as_os_str() == "/var/lib/ebb";
     let shuts = crate::converge::seen(world).is_ok_and(|seen| !seen.shut.is_empty());
-    if usual || !shuts || !world.store().holds()?.is_empty() {
+    let held_before = world.store().newest_event()? > 0;
+    if usual || !shuts || held_before || !world.store().holds()?.is_empty() {
         return Ok(());
     }
     let what = "whose the gate is that stands here: it is not of this state directory's holds";

@@ -493,7 +493,7 @@ impl Watch<'_> {
 
 /// Whether the history has such an event of this service since then. What cannot be read is told once more.
 pub(super) fn told(world: &World, service: &ServiceName, kind: EventKind, since: Wall) -> bool {
-    let last = world.store().last_event_at(service, kind.number());
+    let last = world.store().last_event_at(Some(service), kind.number());
     last.ok().flatten().is_some_and(|at| at >= since)
 }
 

@@ -118,11 +118,14 @@ async fn drive(world: &Arc<World>, number: u64, reply: &Reply, word: &Notify) ->
     loop {
         let run = world.store().run(Some(number)).map_err(|error| unread(&error))?;
         let Some(run) = run else { return Ok(()) };
+        if run.journal.len() == 1 {
+            tell::began(world, &run, reply).await;
+        }
         match next(&run) {
             Next::Do(step) => do_step(world, &run, step, reply, word).await?,
             Next::End => {
-                write(world, number, Entry::Over, "")?;
                 tell::finished(world, &run, reply).await;
+                write(world, number, Entry::Over, "")?;
             }
             Next::AwaitFinish | Next::Halted(..) | Next::Over => return Ok(()),
         }

@@ -126,7 +126,6 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     }
     let first = line(world, Entry::StartAsked, &by.name);
     let number = world.store().begin_run(&plan, &first).map_err(|error| unread(&error))?;
-    tell::began(world, number, &plan, reply).await;
     drop(asking);
     drive::drive_or_join(world, number, reply).await
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use ebb_decide::maintenance::{Next, next, steps};
 use ebb_link::Reply;
-use ebb_model::{
-    Entry, Event, EventKind, Line, MAINTENANCE, MaintenancePlan, Occasion, Run, Step, Wall, Work, resume_server,
-};
+use ebb_model::{Entry, Event, EventKind, Line, MAINTENANCE, Occasion, Run, Step, Wall, Work, resume_server};
 use ebb_wire::v1::{self, Frame, MaintenanceState, StepState};
 
 use crate::world::World;
@@ -70,7 +68,19 @@ async fn say_event(world: &World, event: Event, reply: &Reply) {
     reply.send(Frame::Event(say::event(world.record(&event, None), &event))).await;
 }
 
-pub(super) async fn began(world: &Arc<World>, run: u64, plan: &MaintenancePlan, reply: &Reply) {
+/// Whether the history has such an event of this run: whoever drove it before us may have been killed before they told it.
+/// What cannot be read is told once more.
+fn is_told(world: &World, run: &Run, kind: EventKind) -> bool {
+    let last = world.store().last_event_at(None, kind.number());
+    last.ok().flatten().zip(run.journal.first()).is_some_and(|(at, first)| at >= first.at)
+}
+
+/// Once for each run.
+pub(super) async fn began(world: &Arc<World>, run: &Run, reply: &Reply) {
+    if is_told(world, run, EventKind::MaintenanceBegan) {
+        return;
+    }
+    let (plan, run) = (&run.plan, run.number);
     let what = if plan.drill { "a drill of the maintenance" } else { "the maintenance" };
     let why = if plan.reason.is_empty() { String::new() } else { format!(": {}", plan.reason) };
     let text = format!("{what} of this server began, as `{}` by {}{why}", plan.requester, plan.by.name);
@@ -82,7 +92,11 @@ pub(super) async fn began(world: &Arc<World>, run: u64, plan: &MaintenancePlan, 
     say_event(world, event, reply).await;
 }
 
+/// Before its journal says that it is over: nobody looks at it after that. Once for each run.
 pub(super) async fn finished(world: &Arc<World>, run: &Run, reply: &Reply) {
+    if is_told(world, run, EventKind::MaintenanceFinished) {
+        return;
+    }
     // What was called off before anybody was told of it is not told as one that is over.
     if run
         .journal
