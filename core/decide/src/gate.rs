@@ -185,6 +185,7 @@ mod tests {
             origin: Origin::Trees(vec![]),
             doors: [door].into(),
             passed_over: BTreeSet::new(),
+            own_doors: BTreeSet::new(),
             unix_doors: BTreeSet::new(),
             shared_with: BTreeSet::new(),
             cgroups: BTreeSet::new(),

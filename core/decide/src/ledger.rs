@@ -80,7 +80,7 @@ impl Ledger {
             let fresh = !first && !known;
             let excepted = fresh && session.may_enter;
             if fresh && !excepted && session.state != SessionState::Orphan {
-                if late || session.state == SessionState::Flow {
+                if late || matches!(session.state, SessionState::Flow | SessionState::Use) {
                     self.baseline.as_mut().map(|baseline| baseline.insert(session.id));
                     self.tally.at_start += 1;
                 } else if self.leaked.insert(session.id) {
@@ -119,7 +119,11 @@ impl Ledger {
             SessionState::Opening => self.counts.opening -= 1,
             SessionState::NotAccepted => self.counts.not_accepted -= 1,
             SessionState::Orphan => self.counts.orphans -= 1,
-            SessionState::Established | SessionState::PeerClosed | SessionState::Closing | SessionState::Flow => {
+            SessionState::Established
+            | SessionState::PeerClosed
+            | SessionState::Closing
+            | SessionState::Flow
+            | SessionState::Use => {
                 self.counts.accepted -= 1;
             }
         }

@@ -12,3 +12,4 @@ pub mod protect;
 pub mod resolve;
 pub mod services;
 pub mod stay;
+pub mod uses;

@@ -372,6 +372,7 @@ fn finish(sight: &Sight, name: ServiceName, draft: Draft) -> Service {
     Service {
         doors: draft.doors,
         passed_over: draft.passed_over,
+        own_doors: BTreeSet::new(),
         unix_doors: draft.unix,
         shared_with: BTreeSet::new(),
         cgroups: draft.cgroups,

@@ -35,9 +35,9 @@ pub fn stay(socket: Socket) -> Stay {
         SessionState::NotAccepted => Stay::NotAccepted,
         SessionState::PeerClosed => Stay::WaitsForService,
         SessionState::Closing | SessionState::Orphan => Stay::Closing,
-        SessionState::Established | SessionState::Flow if socket.excepted => Stay::Excepted,
-        SessionState::Established | SessionState::Flow if socket.idle < ACTIVE => Stay::Active,
-        SessionState::Established | SessionState::Flow => Stay::Idle,
+        SessionState::Established | SessionState::Flow | SessionState::Use if socket.excepted => Stay::Excepted,
+        SessionState::Established | SessionState::Flow | SessionState::Use if socket.idle < ACTIVE => Stay::Active,
+        SessionState::Established | SessionState::Flow | SessionState::Use => Stay::Idle,
     }
 }
 

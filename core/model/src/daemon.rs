@@ -245,6 +245,19 @@ pub enum Role {
     Own,
 }
 
+impl Role {
+    /// In one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Replication => "replication",
+            Self::Monitoring => "monitoring",
+            Self::Own => "ours",
+        }
+    }
+}
+
 /// One use of a service, as its daemon tells it. Texts are as the daemon gave them: they pass [`crate::printable`] before
 /// they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

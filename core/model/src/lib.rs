@@ -32,7 +32,7 @@ pub use notice::{About, Matter, Notice, NoticeService, Queued, Sending};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
 pub use run::{Entry, Line, MaintenancePlan, Run, Step, Work};
 pub use service::{EffectiveState, Origin, Service, StartType, Tree, UnitSight, Up};
-pub use session::{Age, Census, Counts, Oldest, Session, SessionId, SessionState};
+pub use session::{Age, Census, Counts, Oldest, SeenBy, Session, SessionId, SessionState};
 pub use settings::{
     AtShutdown, Backup, Check, GuardSettings, HoldSettings, MailTls, MaintenanceSettings, NotifySettings, NotifyWay,
     Occasion, ProtectSettings, Settings, WebhookFormat,

@@ -15,6 +15,8 @@ pub struct Service {
     pub doors: BTreeSet<Door>,
     /// Unconnected UDP sockets at ports that the kernel hands out to clients: taken for clients' own, and not held.
     pub passed_over: BTreeSet<Door>,
+    /// UDP doors at which its daemon refuses new work itself, so that what exists goes on: the gate leaves them open.
+    pub own_doors: BTreeSet<Door>,
     /// Unix sockets it listens on: named, not held.
     pub unix_doors: BTreeSet<UnixDoor>,
     /// Other services that listen on one of the same doors (`SO_REUSEPORT` or inherited sockets):

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::{Mono, Span, Stay, Why};
+use crate::{Mono, Span, Stay, Use, Why};
 
 /// Names a session for this boot: the kernel's socket cookie, which is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +40,8 @@ pub enum SessionState {
     Orphan,
     /// A UDP flow with traffic within the learning time.
     Flow,
+    /// No connection at all: the daemon alone knows it, as a call over UDP.
+    Use,
 }
 
 impl SessionState {
@@ -54,6 +56,7 @@ impl SessionState {
             Self::Closing => "closing",
             Self::Orphan => "orphan",
             Self::Flow => "flow",
+            Self::Use => "no connection",
         }
     }
 }
@@ -96,7 +99,37 @@ impl Age {
     }
 }
 
-/// One use of a service by one client: here, one connection.
+/// Who knows of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SeenBy {
+    /// The kernel; its daemon was not asked, or cannot tell.
+    #[default]
+    Kernel,
+    /// Both: the daemon's use and the kernel's socket are one.
+    Both,
+    /// The kernel alone: the daemon was asked, and does not know this connection.
+    KernelAlone,
+    /// The daemon alone, and rightly: it needs no connection.
+    Daemon,
+    /// The daemon alone, although it should have a connection: it has just ended, or is a ghost.
+    DaemonAlone,
+}
+
+impl SeenBy {
+    /// In a few words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Both => "both",
+            Self::KernelAlone => "kernel alone",
+            Self::Daemon => "daemon",
+            Self::DaemonAlone => "daemon alone",
+        }
+    }
+}
+
+/// One use of a service by one client: one connection, or what its daemon calls one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// Its name for this boot.
@@ -123,6 +156,18 @@ pub struct Session {
     pub excepted: bool,
     /// Why it is still here.
     pub stay: Stay,
+    /// What its daemon tells of it: several on a connection that many share.
+    pub uses: Vec<Use>,
+    /// Who knows of it.
+    pub seen_by: SeenBy,
+}
+
+impl Session {
+    /// Whether *drained* waits for it: replication and monitoring are no users'.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.uses.is_empty() || self.uses.iter().any(|one| one.role == crate::Role::User)
+    }
 }
 
 /// How many sessions are in which state.
@@ -152,7 +197,11 @@ impl Counts {
         match state {
             SessionState::Opening => self.opening += 1,
             SessionState::NotAccepted => self.not_accepted += 1,
-            SessionState::Established | SessionState::PeerClosed | SessionState::Closing | SessionState::Flow => {
+            SessionState::Established
+            | SessionState::PeerClosed
+            | SessionState::Closing
+            | SessionState::Flow
+            | SessionState::Use => {
                 self.accepted += 1;
             }
             SessionState::Orphan => self.orphans += 1,

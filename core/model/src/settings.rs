@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Span, Then};
+use crate::{DaemonSettings, Span, Then};
 
 /// All settings of one server, but how its services are named.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub guards: BTreeMap<String, GuardSettings>,
     /// `[notify.NAME]`, by name.
     pub notify: BTreeMap<String, NotifySettings>,
+    /// `[daemon.NAME]`, by the name of the service.
+    pub daemons: BTreeMap<String, DaemonSettings>,
 }
 
 /// What holds whole servers leave open unless told otherwise, and what is said of holds.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Door, Requester, ServiceName, Span, duration, printable};
+use crate::{Door, Requester, Role, ServiceName, Span, duration, printable};
 
 /// Why a session is still here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,16 @@ pub enum Stay {
     Closing,
     /// Let in by `--except`.
     Excepted,
+    /// In the middle of something that an end would undo, as its daemon says: a transaction, a mail half sent.
+    Inside,
+    /// It never said who it is, as its daemon says.
+    NotLoggedIn,
+    /// Its connection is gone, and the daemon keeps it for its client to come back.
+    Resumable,
+    /// A session of the daemon without the connection it should have: it has just ended, or its client is long gone.
+    Ghost,
+    /// No user's: *drained* does not wait for it.
+    NoUser(Role),
 }
 
 impl fmt::Display for Stay {
@@ -43,6 +53,11 @@ impl fmt::Display for Stay {
             Self::WaitsForService => "client closed, waits for the service".to_owned(),
             Self::Closing => "closing".to_owned(),
             Self::Excepted => "let in by --except".to_owned(),
+            Self::Inside => "in a transaction".to_owned(),
+            Self::NotLoggedIn => "never logged in".to_owned(),
+            Self::Resumable => "client gone, may resume".to_owned(),
+            Self::Ghost => "ghost: no connection".to_owned(),
+            Self::NoUser(role) => format!("{}, does not count", role.as_str()),
         };
         f.pad(&text)
     }

@@ -84,6 +84,7 @@ pub fn service() -> Service {
         shared_with: Vec::new(),
         holders: Vec::new(),
         remarks: Vec::new(),
+        daemon: None,
     }
 }
 
@@ -101,6 +102,11 @@ pub fn session() -> Session {
         pid: Some(812),
         process: Some("nginx".to_owned()),
         why: "idle".to_owned(),
+        user: None,
+        what: None,
+        uses: 0,
+        seen_by: "kernel".to_owned(),
+        counts: true,
     }
 }
 

@@ -76,6 +76,7 @@ fn service(number: usize) -> Service {
         doors: doors(number),
         unix_doors: BTreeSet::new(),
         passed_over: BTreeSet::new(),
+        own_doors: BTreeSet::new(),
         shared_with: BTreeSet::new(),
         cgroups: BTreeSet::new(),
         start: StartType::ByHand,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ebb_link::{Call, Peer, Reply, Server};
 use ebb_model::{Who, Why};
-use ebb_wire::v1::{Frame, Request};
+use ebb_wire::v1::{Frame, MaintenanceRequest, Request};
 use tokio::task::JoinSet;
 
-use crate::{access, drain, maintenance, notices, say, verbs, world::World};
+use crate::{access, daemons, drain, maintenance, notices, say, verbs, world::World};
 
 /// Answers calls until every client is gone and every answer is given.
 pub(crate) async fn serve(world: Arc<World>, mut server: Server) {
@@ -30,9 +30,20 @@ async fn answer(world: Arc<World>, call: Call) {
     let by = who(&peer);
     // Without a resident agent, who acts also sends what is queued.
     let sends = !world.resident && access::acts(&request);
+    let holds = matches!(
+        &request,
+        Request::Hold(_)
+            | Request::Release(_)
+            | Request::Resume(_)
+            | Request::Maintenance(MaintenanceRequest::Finish(_))
+    );
     let work = async {
         access::check(&world, &peer, &request).await?;
-        perform(&world, request, &by, &reply).await
+        let done = perform(&world, request, &by, &reply).await;
+        if holds {
+            daemons::converge_all(&world, &reply).await;
+        }
+        done
     };
     let done = if sends { notices::beside(&world, &reply, work).await } else { work.await };
     if let Err(why) = done {
@@ -43,7 +54,7 @@ async fn answer(world: Arc<World>, call: Call) {
 
 async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) -> Result<(), Why> {
     match request {
-        Request::Services { count } => verbs::services::answer(world, count, reply).await,
+        Request::Services { count, daemons } => verbs::services::answer(world, count, daemons, reply).await,
         Request::Drain(request) => drain::answer(world, request, by, reply).await,
         Request::Watch(request) => drain::watch(world, &request, reply).await,
         Request::Sessions(request) => verbs::sessions::answer(world, request, reply).await,

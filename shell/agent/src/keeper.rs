@@ -15,7 +15,7 @@ use crate::expiry::Told;
 use crate::sources::{gate_altered, listening, readable};
 use crate::verbs::services::Known;
 use crate::world::{TABLE, World};
-use crate::{converge, drain, lockout, look, maintenance, verbs};
+use crate::{converge, daemons, drain, lockout, look, maintenance, verbs};
 
 /// Between two looks at gate and listeners; a change of the gate by others is heard of at once.
 const BEAT: Duration = Duration::from_secs(1);
@@ -85,6 +85,10 @@ impl Keeper {
         }
         if let Err(why) = drain::adopt(&self.world).await {
             self.complain(&format!("drains under way cannot be gone on with: {why}"));
+        }
+        // A daemon forgets when it is restarted.
+        for (service, why) in daemons::converge(&self.world, &self.services, false).await {
+            self.complain(&format!("{service} itself could not be told whether to take new work: {why}"));
         }
     }
 

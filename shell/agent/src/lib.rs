@@ -9,6 +9,7 @@ mod boot;
 mod config;
 mod converge;
 mod convert;
+mod daemons;
 mod drain;
 mod expiry;
 mod facts;

@@ -9,8 +9,8 @@ use ebb_kernel::{cgroup, diag, process};
 use ebb_model::{Origin, Proto, Record, Service, ServiceName, Up, Why};
 use ebb_systemd::{ActiveState, Systemd, UnitKind, UnitName};
 
-use crate::behind;
 use crate::world::{World, chain, unread};
+use crate::{behind, daemons};
 
 /// Processes of a unit that are asked for their unix sockets.
 const ELDEST: usize = 8;
@@ -35,7 +35,8 @@ pub(crate) async fn around(world: &World) -> Result<Around, Why> {
     let (mut sight, blind) = sight_of_kernel(world).await?;
     add_units(world, &mut sight).await;
     add_held(world, &mut sight)?;
-    let found::Found { services, clients } = found::find(&sight);
+    let found::Found { mut services, clients } = found::find(&sight);
+    daemons::leave_doors(world, &mut services).await;
     Ok(Around { services, clients, blind })
 }
 

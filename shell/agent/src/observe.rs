@@ -7,7 +7,9 @@ use std::time::Instant;
 use ebb_decide::ledger::Seen;
 use ebb_decide::stay::{Socket, stay};
 use ebb_kernel::{diag, process};
-use ebb_model::{Age, Cidr, Door, Proto, Service, ServiceName, Session, SessionId, SessionState, Span, Up, Why};
+use ebb_model::{
+    Age, Cidr, Door, Proto, SeenBy, Service, ServiceName, Session, SessionId, SessionState, Span, Up, Why,
+};
 
 use crate::world::chain;
 use crate::{behind, convert};
@@ -221,6 +223,8 @@ pub(crate) fn sessions(
             process: None,
             excepted,
             stay: stay(socket),
+            uses: Vec::new(),
+            seen_by: SeenBy::Kernel,
         });
     })?;
     if has_udp(book, name) {
@@ -247,6 +251,8 @@ fn flows(book: &Book, name: &ServiceName) -> Result<Vec<Session>, Why> {
             process: None,
             excepted: false,
             stay: ebb_model::Stay::Active,
+            uses: Vec::new(),
+            seen_by: SeenBy::Kernel,
         })
         .collect())
 }

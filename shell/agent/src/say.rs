@@ -1,9 +1,11 @@
 //! From the model to the wire.
 
 use ebb_model::{
-    Age, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report, ServerHold, Service, ServiceName,
-    Session, Span, Wall, Why,
+    Abilities, Ability, Age, DaemonKind, Door, Event, EventKind, Hold, Oldest, Outcome, Proof, Reach, Report,
+    ServerHold, Service, ServiceName, Session, SessionState, Span, Use, Wall, Why,
 };
+use std::collections::BTreeSet;
+
 use ebb_wire::v1;
 use jiff::Timestamp;
 
@@ -90,12 +92,21 @@ pub(crate) fn age(age: Age) -> v1::Age {
     v1::Age { at_least_seconds: age.at_least().as_seconds(), at_most_seconds: at_most }
 }
 
+/// Its client, as far as it is known of one without a connection.
+fn peer(session: &Session) -> String {
+    match session.state {
+        SessionState::Use if session.peer.ip().is_unspecified() => String::new(),
+        SessionState::Use if session.peer.port() == 0 => session.peer.ip().to_string(),
+        _ => session.peer.to_string(),
+    }
+}
+
 pub(crate) fn session(session: &Session) -> v1::Session {
     v1::Session {
         id: session.id.to_string(),
-        peer: session.peer.to_string(),
+        peer: peer(session),
         peer_name: None,
-        local: session.local.to_string(),
+        local: if session.state == SessionState::Use { String::new() } else { session.local.to_string() },
         state: session.state.as_str().to_owned(),
         age: age(session.age),
         idle_seconds: session.idle.as_seconds(),
@@ -104,7 +115,19 @@ pub(crate) fn session(session: &Session) -> v1::Session {
         pid: session.process.as_ref().map(|(pid, _)| *pid),
         process: session.process.as_ref().map(|(_, name)| name.clone()),
         why: session.stay.to_string(),
+        user: several(session, |one| one.user.as_deref()),
+        what: several(session, |one| one.what.as_deref()),
+        uses: session.uses.len() as u64,
+        seen_by: session.seen_by.as_str().to_owned(),
+        counts: session.counts(),
     }
+}
+
+/// What the uses of a session have in common, or the first of it and how many more.
+fn several(session: &Session, of: impl Fn(&Use) -> Option<&str>) -> Option<String> {
+    let texts: BTreeSet<&str> = session.uses.iter().filter_map(of).collect();
+    let first = texts.first()?;
+    Some(if texts.len() > 1 { format!("{first} and {} more", texts.len() - 1) } else { (*first).to_owned() })
 }
 
 pub(crate) fn oldest(oldest: &Oldest) -> (String, v1::Age) {
@@ -189,6 +212,33 @@ pub(crate) fn note(service: Option<&str>, warning: bool, text: impl Into<String>
 }
 
 /// What to know of a service's UDP sockets that are taken for clients': one line, however many there are.
+/// Doors that are left to the daemon.
+pub(crate) fn own_doors(service: &Service) -> Option<String> {
+    let doors: Vec<String> = service.own_doors.iter().map(ToString::to_string).collect();
+    (!doors.is_empty())
+        .then(|| format!("at {} its daemon refuses new work itself, and the gate leaves them open", doors.join(", ")))
+}
+
+fn ability(ability: &Ability) -> v1::Ability {
+    let (why, help) = match ability {
+        Ability::Ready => (None, None),
+        Ability::Never(why) => (Some((*why).to_owned()), None),
+        Ability::Missing { what, help } => (Some(what.clone()), Some(help.clone())),
+    };
+    v1::Ability { can: ability.is_ready(), why, help }
+}
+
+pub(crate) fn daemon(kind: DaemonKind, abilities: &Abilities) -> v1::Daemon {
+    v1::Daemon {
+        kind: kind.as_str().to_owned(),
+        version: abilities.version.clone(),
+        sessions: ability(&abilities.list),
+        refuse: ability(&abilities.refuse),
+        end: ability(&abilities.end),
+        redirect: ability(&abilities.redirect),
+    }
+}
+
 pub(crate) fn passed_over(service: &Service) -> Option<String> {
     (!service.passed_over.is_empty()).then(|| ebb_model::passed_over(service.passed_over.iter()))
 }

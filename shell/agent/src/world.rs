@@ -13,6 +13,7 @@ use ebb_systemd::Systemd;
 use ebb_systemd::journal::Journal;
 
 use crate::config::{self, Config};
+use crate::daemons::Refusing;
 use crate::drain::runs::Runs;
 use crate::maintenance::Driven;
 use crate::{Place, StartError};
@@ -55,6 +56,8 @@ pub(crate) struct World {
     pub(crate) runs: Runs,
     /// The maintenance that it drives.
     pub(crate) maintenance: Driven,
+    /// Daemons that refuse new work themselves, because we asked them to.
+    pub(crate) refusing: Refusing,
     /// Services that are being started again: nothing keeps them down meanwhile.
     starting: Mutex<BTreeSet<ServiceName>>,
     store: Mutex<Store>,
@@ -97,6 +100,7 @@ impl World {
             standing: crate::protect::Standing::default(),
             runs: Runs::default(),
             maintenance: Driven::default(),
+            refusing: Refusing::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),
             gate: Mutex::new(None),

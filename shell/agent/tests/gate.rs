@@ -119,7 +119,7 @@ impl Agent {
     /// The service with a door at this address.
     fn service(&self, at: &str) -> Service {
         let at: SocketAddr = at.parse().unwrap();
-        let frames = self.ask(Request::Services { count: true }, |_| {});
+        let frames = self.ask(Request::Services { count: true, daemons: false }, |_| {});
         let is_it = |service: &Service| {
             service.doors.iter().any(|door| door.address == at.ip().to_string() && door.port == at.port())
         };

@@ -59,6 +59,7 @@ fn remembered(sight: &Sight, record: &Record) -> Service {
         name: record.service.clone(),
         doors: record.doors.clone(),
         passed_over: BTreeSet::new(),
+        own_doors: BTreeSet::new(),
         unix_doors: BTreeSet::new(),
         shared_with: BTreeSet::new(),
         // Its units may go by another name now (a group in the configuration): what they serve is its all the same.

@@ -345,6 +345,36 @@ pub struct Service {
     pub holders: Vec<Hold>,
     /// Anything to know about it: failed, shared doors, a gate that is missing.
     pub remarks: Vec<String>,
+    /// Its daemon and what that can do; none if it is none that is known, or was not asked.
+    pub daemon: Option<Daemon>,
+}
+
+/// A daemon that can be spoken to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Daemon {
+    /// `postgresql`, `kamailio`, ...
+    pub kind: String,
+    /// Its version, as it says.
+    pub version: Option<String>,
+    /// List its sessions with their users.
+    pub sessions: Ability,
+    /// Refuse new work itself.
+    pub refuse: Ability,
+    /// End one session by its protocol's goodbye.
+    pub end: Ability,
+    /// Ask a client to go to another server.
+    pub redirect: Ability,
+}
+
+/// Whether a daemon can do something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Ability {
+    /// It can, now.
+    pub can: bool,
+    /// If not, why.
+    pub why: Option<String>,
+    /// What helps, where something does.
+    pub help: Option<String>,
 }
 
 /// One hold.
@@ -416,6 +446,17 @@ pub struct Session {
     pub process: Option<String>,
     /// Why it is still here.
     pub why: String,
+    /// Who it is, as the service's daemon tells: a login, a SIP address, a JID.
+    pub user: Option<String>,
+    /// What it does, as the daemon tells: `IDLE`, `idle in transaction`, `call to ...`.
+    pub what: Option<String>,
+    /// How many sessions of the daemon are on this connection: none if it was not asked or does not know it.
+    pub uses: u64,
+    /// Who knows of it: `kernel` (the daemon was not asked), `both`, `kernel alone`, `daemon` (it needs no connection),
+    /// `daemon alone` (it should have one: a ghost).
+    pub seen_by: String,
+    /// Whether *drained* waits for it.
+    pub counts: bool,
 }
 
 /// The list of sessions is complete.

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 pub enum Request {
     /// Which services there are.
     Services {
+        /// Ask their daemons what they can do.
+        daemons: bool,
         /// Count their sessions too.
         count: bool,
     },

@@ -40,5 +40,5 @@ pub struct ServicesArgs {
 pub async fn run(args: &ServicesArgs, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let (mut services, mut doors) = (Services::default(), Doors::default());
     let text: &mut dyn Text = if args.doors { &mut doors } else { &mut services };
-    look(client, Request::Services { count: !args.no_count }, text, screen).await
+    look(client, Request::Services { count: !args.no_count, daemons: args.doors }, text, screen).await
 }

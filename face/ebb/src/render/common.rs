@@ -3,7 +3,7 @@
 use ebb_model::printable;
 use ebb_wire::v1::{Event, Frame, Hold, Note, Refusal, Session};
 
-use super::table::{Cell, Column};
+use super::table::{Cell, Column, table};
 use super::words::{BAD, STRONG, WARN, age, clock, paint, roughly, shell_word};
 use super::{Said, View, plan};
 
@@ -81,8 +81,8 @@ pub fn command(verb: &str, service: &str, requester: &str) -> String {
     }
 }
 
-/// Columns of a list of sessions.
-pub const SESSION_COLUMNS: [Column; 9] = [
+/// Columns of a list of sessions of which the kernel alone tells.
+const SESSION_COLUMNS: [Column; 9] = [
     Column::left("ID"),
     Column::left("PEER"),
     Column::right("AGE"),
@@ -94,28 +94,114 @@ pub const SESSION_COLUMNS: [Column; 9] = [
     Column::cut("WHY", 12),
 ];
 
-/// One row of a list of sessions.
+/// The same where a daemon tells of them too.
+const USE_COLUMNS: [Column; 8] = [
+    Column::left("ID"),
+    Column::cut("USER", 12),
+    Column::cut("WHAT", 16),
+    Column::left("PEER"),
+    Column::right("AGE"),
+    Column::right("IDLE"),
+    Column::cut("PROCESS", 7),
+    Column::cut("WHY", 12),
+];
+
+/// How a list of sessions is shown: by who tells of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionTable {
+    /// The kernel alone.
+    Connections,
+    /// A daemon too.
+    Uses,
+}
+
+impl SessionTable {
+    /// The one that fits these.
+    #[must_use]
+    pub fn of(sessions: &[Session]) -> Self {
+        if sessions.iter().any(|session| session.uses > 0) { Self::Uses } else { Self::Connections }
+    }
+
+    /// Its columns.
+    #[must_use]
+    pub const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Connections => &SESSION_COLUMNS,
+            Self::Uses => &USE_COLUMNS,
+        }
+    }
+
+    /// One row of it.
+    #[must_use]
+    pub fn row(self, session: &Session) -> Vec<Cell> {
+        match self {
+            Self::Connections => session_row(session),
+            Self::Uses => use_row(session),
+        }
+    }
+}
+
+/// A table of all of these, behind `indent` spaces.
 #[must_use]
-pub fn session_row(session: &Session) -> Vec<Cell> {
-    let process = match (&session.process, session.pid) {
+pub fn session_table(sessions: &[Session], indent: usize, width: Option<usize>) -> String {
+    let how = SessionTable::of(sessions);
+    let rows: Vec<_> = sessions.iter().map(|session| how.row(session)).collect();
+    table(how.columns(), &rows, indent, width)
+}
+
+fn holder(session: &Session) -> String {
+    match (&session.process, session.pid) {
         (Some(name), Some(pid)) => format!("{}[{pid}]", printable(name)),
         (Some(name), None) => printable(name),
         (None, Some(pid)) => format!("[{pid}]"),
         (None, None) => "-".to_owned(),
-    };
-    let peer = match &session.peer_name {
+    }
+}
+
+fn peer(session: &Session) -> String {
+    match &session.peer_name {
         Some(name) => format!("{} ({})", printable(&session.peer), printable(name)),
+        None if session.peer.is_empty() => "-".to_owned(),
         None => printable(&session.peer),
+    }
+}
+
+/// A name as long as an attacker likes must not fill the screen.
+const LONGEST: usize = 80;
+
+fn told(text: Option<&String>) -> String {
+    let Some(text) = text else { return "-".to_owned() };
+    let text = printable(text);
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
+}
+
+fn use_row(session: &Session) -> Vec<Cell> {
+    let why = match session.seen_by.as_str() {
+        "kernel alone" => format!("{} (the daemon does not know it)", printable(&session.why)),
+        _ => printable(&session.why),
     };
     vec![
         printable(&session.id).into(),
-        peer.into(),
+        told(session.user.as_ref()).into(),
+        told(session.what.as_ref()).into(),
+        peer(session).into(),
+        age(session.age).into(),
+        roughly(session.idle_seconds).into(),
+        holder(session).into(),
+        why.into(),
+    ]
+}
+
+fn session_row(session: &Session) -> Vec<Cell> {
+    vec![
+        printable(&session.id).into(),
+        peer(session).into(),
         age(session.age).into(),
         roughly(session.idle_seconds).into(),
         ebb_model::bytes(session.bytes_in).into(),
         ebb_model::bytes(session.bytes_out).into(),
         printable(&session.state).into(),
-        process.into(),
+        holder(session).into(),
         printable(&session.why).into(),
     ]
 }
@@ -189,7 +275,7 @@ mod tests {
         let mut refusal = fixture::refusal(RefusalKind::Failed);
         refusal.why = evil.to_owned();
         refusal.help = Some(evil.to_owned());
-        let mut text = super::super::table::table(&SESSION_COLUMNS, &[session_row(&session)], 0, None);
+        let mut text = session_table(&[session], 0, None);
         text.push_str(&talk(&Frame::Refused(refusal)));
         assert!(!text.contains(['\x1b', '\u{202e}', '\u{7}']), "{text:?}");
         assert_eq!(text.lines().count(), 4, "no line may be made by others: {text:?}");

@@ -1,7 +1,7 @@
 //! `ebb services --doors`: a line for each door.
 
 use ebb_model::printable;
-use ebb_wire::v1::{Frame, Gate, Service};
+use ebb_wire::v1::{Ability, Frame, Gate, Service};
 
 use super::table::{Cell, Column, table};
 use super::words::{door, duration};
@@ -24,6 +24,9 @@ impl Text for Doors {
     fn end(&mut self, view: &View, said: &mut Said) {
         if !self.services.is_empty() {
             said.result(&by_door(&self.services, view));
+            if self.services.iter().any(|service| service.daemon.is_some()) {
+                said.result(&format!("\n{}", by_daemon(&self.services, view)));
+            }
         }
     }
 }
@@ -60,6 +63,40 @@ fn by_door(services: &[Service], view: &View) -> String {
         }
     }
     table(&COLUMNS, &rows, 0, view.width)
+}
+
+/// What each daemon can do, and what is missing for that.
+fn by_daemon(services: &[Service], view: &View) -> String {
+    const COLUMNS: [Column; 6] = [
+        Column::left("DAEMON OF"),
+        Column::left("IS"),
+        Column::left("SESSIONS"),
+        Column::left("REFUSES"),
+        Column::left("GOODBYE"),
+        Column::left("MOVES"),
+    ];
+    let said = |ability: &Ability| match (ability.can, &ability.help) {
+        (true, _) => "yes",
+        (false, Some(_)) => "missing",
+        (false, None) => "no",
+    };
+    let (mut rows, mut below): (Vec<Vec<Cell>>, Vec<String>) = Default::default();
+    for (service, daemon) in services.iter().filter_map(|service| Some((service, service.daemon.as_ref()?))) {
+        let version = daemon.version.as_ref().map_or_else(String::new, |version| format!(" {}", printable(version)));
+        let all = [&daemon.sessions, &daemon.refuse, &daemon.end, &daemon.redirect];
+        let mut row: Vec<Cell> = vec![printable(&service.name).into(), format!("{}{version}", daemon.kind).into()];
+        row.extend(all.map(|ability| said(ability).into()));
+        rows.push(row);
+        for (name, ability) in ["sessions", "refuses", "goodbye", "moves"].into_iter().zip(all) {
+            let Some(why) = &ability.why else { continue };
+            let help = ability.help.as_ref().map_or_else(String::new, |help| format!(": {}", printable(help)));
+            let line = format!("{} {name}: {}{help}\n", printable(&service.name), printable(why));
+            if !below.contains(&line) {
+                below.push(line);
+            }
+        }
+    }
+    table(&COLUMNS, &rows, 0, view.width) + &below.concat()
 }
 
 #[cfg(test)]

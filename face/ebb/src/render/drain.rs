@@ -3,8 +3,7 @@
 use ebb_model::printable;
 use ebb_wire::v1::{DrainReport, Frame, Outcome, Proof, Session};
 
-use super::common::{self, SESSION_COLUMNS, command, hint, session_row};
-use super::table::table;
+use super::common::{self, command, hint, session_table};
 use super::words::{BAD, GOOD, STRONG, WARN, age, duration, many, paint, shell_word};
 use super::{Said, Text, View};
 
@@ -113,8 +112,7 @@ fn stragglers(report: &DrainReport, view: &View) -> String {
     }
     let shown = report.stragglers.len() as u64;
     let which = if report.left > shown { format!(", the oldest {shown} of {}", report.left) } else { String::new() };
-    let rows: Vec<_> = report.stragglers.iter().map(session_row).collect();
-    format!("still there{which}:\n{}", table(&SESSION_COLUMNS, &rows, 2, view.width))
+    format!("still there{which}:\n{}", session_table(&report.stragglers, 2, view.width))
 }
 
 /// What to type next.

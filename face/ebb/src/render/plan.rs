@@ -4,8 +4,7 @@ use ebb_model::printable;
 use ebb_wire::v1::Plan;
 
 use super::View;
-use super::common::{SESSION_COLUMNS, session_row};
-use super::table::table;
+use super::common::session_table;
 use super::words::{STRONG, WARN, door, many, paint};
 
 /// A plan: steps, doors, what to know, who is connected.
@@ -48,8 +47,7 @@ fn connected(plan: &Plan, view: &View) -> String {
     if plan.sessions.is_empty() {
         return heading;
     }
-    let rows: Vec<_> = plan.sessions.iter().map(session_row).collect();
-    heading + &table(&SESSION_COLUMNS, &rows, 2, view.width)
+    heading + &session_table(&plan.sessions, 2, view.width)
 }
 
 #[cfg(test)]

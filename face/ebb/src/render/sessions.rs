@@ -1,10 +1,10 @@
 //! `ebb sessions`: three rows as well as a hundred thousand.
 
 use ebb_model::printable;
-use ebb_wire::v1::{Frame, Listed};
+use ebb_wire::v1::{Frame, Listed, Session};
 
-use super::common::{self, SESSION_COLUMNS, session_row};
-use super::table::{Cell, Layout};
+use super::common::{self, SessionTable};
+use super::table::Layout;
 use super::words::many;
 use super::{Said, Text, View};
 
@@ -14,20 +14,20 @@ const MEASURED: usize = 1000;
 /// A table of sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    measured: Vec<Vec<Cell>>,
-    layout: Option<Layout<'static>>,
+    measured: Vec<Session>,
+    layout: Option<(SessionTable, Layout<'static>)>,
 }
 
 impl Text for Sessions {
     fn frame(&mut self, frame: &Frame, view: &View, said: &mut Said) {
         match (frame, &self.layout) {
-            (Frame::Session(session), Some(layout)) => {
+            (Frame::Session(session), Some((table, layout))) => {
                 let mut line = String::with_capacity(160);
-                layout.row(&session_row(session), &mut line);
+                layout.row(&table.row(session), &mut line);
                 said.result(&line);
             }
             (Frame::Session(session), None) => {
-                self.measured.push(session_row(session));
+                self.measured.push(session.clone());
                 if self.measured.len() == MEASURED {
                     self.measure(view, said);
                 }
@@ -51,15 +51,17 @@ impl Sessions {
         if self.measured.is_empty() || self.layout.is_some() {
             return;
         }
-        let rows = std::mem::take(&mut self.measured);
-        let layout = Layout::of(&SESSION_COLUMNS, &rows, 0, view.width);
+        let sessions = std::mem::take(&mut self.measured);
+        let table = SessionTable::of(&sessions);
+        let rows: Vec<_> = sessions.iter().map(|session| table.row(session)).collect();
+        let layout = Layout::of(table.columns(), &rows, 0, view.width);
         let mut text = String::new();
         layout.head(&mut text);
         for row in &rows {
             layout.row(row, &mut text);
         }
         said.result(&text);
-        self.layout = Some(layout);
+        self.layout = Some((table, layout));
     }
 }
 
@@ -83,7 +85,6 @@ pub fn summary(listed: &Listed) -> String {
 mod tests {
     use super::*;
     use crate::fixture;
-    use ebb_wire::v1::Session;
 
     #[test]
     fn rows_are_streamed_once_the_widths_are_known() {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_decide::services::Group;
 use ebb_model::{
-    AtShutdown, Backup, Check, GuardSettings, HoldSettings, MailTls, MaintenanceSettings, NotifySettings, NotifyWay,
-    Occasion, ProtectSettings, Settings, Span, Then, WebhookFormat,
+    AtShutdown, Backup, Check, DaemonKind, DaemonSettings, GuardSettings, HoldSettings, MailTls, MaintenanceSettings,
+    NotifySettings, NotifyWay, Occasion, ProtectSettings, Settings, Span, Then, WebhookFormat,
 };
 
 use super::Config;
@@ -80,7 +80,7 @@ pub(crate) fn config(tree: &Fields) -> Config {
         !(group.units.is_empty() && group.executables.is_empty() && group.quic.is_empty() && group.udp.is_empty())
     };
     let uses = all().map(|(name, table)| (name.clone(), table.texts("uses"))).filter(|(_, uses)| !uses.is_empty());
-    let (guards, notify) = (root.table("guard"), root.table("notify"));
+    let (guards, notify, daemons) = (root.table("guard"), root.table("notify"), root.table("daemon"));
     let named = |table: &Of<'_>| -> Vec<String> { table.0.keys().cloned().collect() };
     Config {
         groups: all().map(group).filter(says).collect(),
@@ -91,6 +91,7 @@ pub(crate) fn config(tree: &Fields) -> Config {
             protect: protect(&root.table("protect")),
             maintenance: maintenance(&root.table("maintenance"), uses.collect()),
             guards: named(&guards).into_iter().map(|name| (name.clone(), guard(&guards.table(&name)))).collect(),
+            daemons: named(&daemons).into_iter().map(|name| (name.clone(), daemon(&daemons.table(&name)))).collect(),
             notify: named(&notify).into_iter().map(|name| (name.clone(), notifier(&notify.table(&name)))).collect(),
         },
     }
@@ -176,6 +177,24 @@ fn notifier(table: &Of<'_>) -> NotifySettings {
         on,
         subject: table.text("subject"),
         text: table.text("text"),
+        timeout: table.span("timeout").unwrap_or_default(),
+    }
+}
+
+fn daemon(table: &Of<'_>) -> DaemonSettings {
+    let kind = table.text("kind");
+    DaemonSettings {
+        kind: DaemonKind::ALL.into_iter().find(|one| kind.as_deref() == Some(one.as_str())),
+        off: table.flag("off"),
+        socket: table.text("socket"),
+        address: table.text("address"),
+        user: table.text("user"),
+        password_file: table.text("password_file"),
+        database: table.text("database"),
+        command: table.texts("command"),
+        redirect: table.text("redirect"),
+        queries: table.flag("queries"),
+        not_users: table.texts("not_users"),
         timeout: table.span("timeout").unwrap_or_default(),
     }
 }

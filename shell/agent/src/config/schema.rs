@@ -145,11 +145,25 @@ pub(crate) const GUARDS: [&str; 9] =
     ["permission", "disk", "failed-units", "users", "certificates", "clock", "last-door", "backup", "command"];
 /// Where the age of a backup is read.
 pub(crate) const BACKUPS: [&str; 6] = ["restic", "borg", "pgbackrest", "barman", "file", "command"];
+/// Daemons that can be spoken to; compared with the model's.
+pub(crate) const DAEMONS: [&str; 11] = [
+    "kamailio",
+    "prosody",
+    "ejabberd",
+    "dovecot",
+    "postfix",
+    "postgresql",
+    "pgbouncer",
+    "haproxy",
+    "nginx",
+    "openssh",
+    "exec",
+];
 /// Ways to tell somebody.
 pub(crate) const WAYS: [&str; 3] = ["mail", "webhook", "wall"];
 
 /// All tables.
-pub(crate) const TABLES: [Table; 7] = [
+pub(crate) const TABLES: [Table; 8] = [
     Table { name: "access", named: false, keys: &[or(key("operators", Type::People), "[]")] },
     Table { name: "service", named: true, keys: &SERVICE },
     Table { name: "holds", named: false, keys: &HOLDS },
@@ -157,6 +171,7 @@ pub(crate) const TABLES: [Table; 7] = [
     Table { name: "maintenance", named: false, keys: &MAINTENANCE },
     Table { name: "guard", named: true, keys: &GUARD },
     Table { name: "notify", named: true, keys: &NOTIFY },
+    Table { name: "daemon", named: true, keys: &DAEMON },
 ];
 
 const SERVICE: [Key; 5] = [
@@ -207,6 +222,21 @@ const GUARD: [Key; 20] = [
     needed(only(&["backup/pgbackrest"], key("stanza", Type::Text))),
     needed(only(&["backup/barman"], key("server", Type::Text))),
     needed(only(&["command", "backup/command"], key("command", Type::Command))),
+];
+
+const DAEMON: [Key; 12] = [
+    key("kind", Type::Word(&DAEMONS)),
+    or(key("off", Type::Bool), "false"),
+    key("socket", Type::Path),
+    key("address", Type::Address),
+    key("user", Type::Text),
+    key("password_file", Type::Path),
+    key("database", Type::Text),
+    or(key("command", Type::Texts), "[]"),
+    key("redirect", Type::Text),
+    or(key("queries", Type::Bool), "false"),
+    or(key("not_users", Type::Texts), "[]"),
+    or(key("timeout", Type::Timeout), "\"5s\""),
 ];
 
 const NOTIFY: [Key; 15] = [

@@ -78,6 +78,7 @@ pub(crate) fn admit(
         after: Vec::new(),
         written: false,
         leaks: Vec::new(),
+        view: None,
         gates_lost: 0,
         requester: wish.requester.clone(),
         service: service.clone(),
@@ -237,6 +238,7 @@ pub(crate) fn warnings(service: &Service, which: &Which) -> Vec<String> {
             paths.join(", ")
         ));
     }
+    warnings.extend(crate::say::own_doors(service));
     warnings.extend(crate::say::passed_over(service));
     for door in &service.doors {
         match (door.proto, door.port) {

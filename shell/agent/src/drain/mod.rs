@@ -6,6 +6,7 @@ mod plan;
 pub(crate) mod runs;
 mod stop;
 mod tracked;
+mod views;
 pub(crate) mod watch;
 
 use std::collections::BTreeSet;

@@ -23,7 +23,7 @@ use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
-use crate::{converge, lockout, look, protect, say};
+use crate::{converge, daemons, lockout, look, protect, say};
 
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
@@ -35,7 +35,16 @@ impl Watch<'_> {
     pub(crate) async fn perform(&mut self, index: usize, action: Action) -> Vec<Input> {
         match action {
             Action::Place => vec![self.place(index).await],
-            Action::Shut => vec![self.shut(index).await],
+            Action::Shut => {
+                let shut = self.shut(index).await;
+                let failed =
+                    daemons::converge(self.world, std::slice::from_ref(&self.tracked[index].service), false).await;
+                for (service, why) in failed {
+                    let text = format!("{service} itself takes new work still: {why}");
+                    self.say(say::note(Some(service.as_str()), true, text)).await;
+                }
+                vec![shut]
+            }
             Action::Prove => vec![Input::Proved(self.prove(index).await)],
             Action::TakeCensus => {
                 self.want_census();
@@ -241,13 +250,12 @@ impl Watch<'_> {
     async fn end(&self, index: usize, how: How, ids: Vec<SessionId>) {
         let one = &self.tracked[index];
         let ids: BTreeSet<SessionId> = ids.into_iter().collect();
-        let mut sessions = self.sessions_of(index).await;
-        sessions.retain(|session| ids.contains(&session.id));
+        let sessions = self.sessions_of(index).await;
         let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
-        let reply = self.reply.clone();
+        let (reply, daemon) = (self.reply.clone(), one.view.as_ref().map(|view| view.daemon.clone()));
         let verb = if how == How::Goodbye { "told goodbye" } else { "destroyed" };
         tokio::spawn(async move {
-            let came = end::end(&service, sessions, how)
+            let came = end::both(&service, daemon.as_ref(), sessions, &ids, how)
                 .await
                 .unwrap_or_else(|why| end::Came { why: Some(why), ..end::Came::default() });
             let count = came.goodbyes + came.cut;
@@ -279,6 +287,9 @@ impl Watch<'_> {
             // While flows are learnt, whoever speaks comes in.
             seen.holds(&one.record.doors) && seen.learning(&one.record.doors).is_none()
         });
+        if let Some(view) = &mut self.tracked[index].view {
+            view.fresh().await;
+        }
         let mut inputs: Vec<Input> = self.count([name].into()).await.into_iter().map(|(_, input)| input).collect();
         inputs.push(Input::Confirmed(whole));
         inputs

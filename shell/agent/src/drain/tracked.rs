@@ -6,6 +6,7 @@ use ebb_decide::drain::Drain;
 use ebb_model::{Hold, Now, Origin, Outcome, Record, Report, Requester, Service, ServiceName, Session, Up, Wall};
 use ebb_wire::v1;
 
+use super::views::View;
 use crate::say;
 
 /// A service and its drain.
@@ -31,6 +32,8 @@ pub(crate) struct Tracked {
     /// How often somebody else took the gate away while we watched.
     pub(crate) gates_lost: u32,
     pub(crate) leaks: Vec<Session>,
+    /// What its daemon tells, if it has one that does.
+    pub(crate) view: Option<View>,
 }
 
 /// Refusals over the lives of several gates: somebody may remove one, and its counter with it.

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 
 use super::admit::Along;
 use super::tracked::Tracked;
+use super::views::View;
 use crate::observe::{self, Book};
 use crate::sources::{Readable, gate_altered, listening, readable};
 use crate::verbs::hold::{placed as placed_frame, tell};
 use crate::world::{TABLE, World, unread};
-use crate::{behind, converge, look};
+use crate::{behind, converge, daemons, look};
 
 /// How often listeners, gate and processes are looked at, and progress is said at least.
 const BEAT: Span = Span::seconds(1);
@@ -108,6 +109,9 @@ impl<'a> Watch<'a> {
         // Of a resident agent the keeper watches the gate, for all that is held.
         let mut gate_watch = if self.world.resident { None } else { gate::Watch::open(TABLE).ok().and_then(readable) };
         let mut changes = self.world.systemd.as_ref().map(ebb_systemd::Systemd::changes);
+        for one in &mut self.tracked {
+            one.view = daemons::of(self.world, &one.service).map(View::of);
+        }
         for index in 0..self.tracked.len() {
             let first = self.tracked[index].drain.begin();
             self.perform_all(index, first).await;
@@ -204,6 +208,7 @@ impl<'a> Watch<'a> {
                 return;
             }
             self.look_for_releases().await;
+            self.look_at_views().await;
             let active: BTreeMap<ServiceName, usize> = self
                 .tracked
                 .iter()
@@ -215,6 +220,21 @@ impl<'a> Watch<'a> {
                 if let Some(index) = active.get(&name) {
                     self.step(*index, input).await;
                 }
+            }
+        }
+    }
+
+    /// Says which daemons are not read any more, or are again. The first census waits for their first answers.
+    async fn look_at_views(&mut self) {
+        for index in 0..self.tracked.len() {
+            let one = &mut self.tracked[index];
+            let Some(view) = one.view.as_mut().filter(|_| !one.drain.is_over()) else { continue };
+            if one.drain.ledger().baseline().is_none() {
+                view.ready().await;
+            }
+            if let Some(text) = view.news(one.service.name.as_str()) {
+                let note = crate::say::note(Some(one.service.name.as_str()), true, text);
+                self.say(note).await;
             }
         }
     }
@@ -236,12 +256,13 @@ impl<'a> Watch<'a> {
             inputs.extend(names.iter().map(|name| (name.clone(), Input::TurnedAway)));
         }
         match counted {
-            Ok(count) => inputs.extend(
-                count
-                    .seen
-                    .into_iter()
-                    .map(|(name, seen)| (name, Input::Census { seen, cost: count.cost, cookies: fresh })),
-            ),
+            Ok(count) => inputs.extend(count.seen.into_iter().map(|(name, mut seen)| {
+                let one = self.tracked.iter_mut().find(|one| one.service.name == name);
+                if let Some(view) = one.and_then(|one| one.view.as_mut()) {
+                    view.complete(&mut seen);
+                }
+                (name, Input::Census { seen, cost: count.cost, cookies: fresh })
+            })),
             Err(why) => inputs.extend(names.into_iter().map(|name| (name, Input::CensusFailed(why.clone())))),
         }
         inputs

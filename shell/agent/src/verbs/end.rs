@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use ebb_kernel::{diag, process};
 use ebb_link::Reply;
-use ebb_model::{Cidr, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Who, Why};
+use ebb_model::{Cidr, Ended, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Who, Why};
 use ebb_wire::v1::{Choose, EndReport, EndRequest, Frame};
 
 use super::hold::{tell, usage};
 use super::sessions::pids;
+use crate::daemons::{self, Daemon};
 use crate::observe::{self, Book};
 use crate::world::{World, chain};
 use crate::{behind, look, say};
 
 /// Sessions idle for less may have a request on the way that a goodbye would lose.
 const QUIET: Span = Span::seconds(2);
+/// Between two looks at who is left after a goodbye.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What ending came to.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +42,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, re
     };
     let book = Book::of(&around.services);
     let began = Instant::now();
-    let sessions = all_sessions(&book, &service).await?;
+    let daemon = daemons::of(world, &service);
+    let sessions = all_sessions(&book, &service, daemon.as_ref()).await?;
     let chosen: Vec<Session> = sessions.into_iter().filter(|session| chooser.fits(session)).collect();
     let missing = chooser.missing(&chosen);
     for id in &missing {
@@ -61,7 +65,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, re
         check_destroy().await?;
         let pause = pause_between(&request, chosen.len());
         let grace = Duration::from_millis(request.grace_ms);
-        let ending = Ending { book: &book, service: &service, reply, pause, grace, cut: request.cut };
+        let daemon = daemon.as_ref();
+        let ending = Ending { book: &book, service: &service, daemon, reply, pause, grace, cut: request.cut };
         ending.run(&chosen, &mut report).await?;
         let text = format!(
             "{} of {} chosen sessions of {} ended: {} after a goodbye, {} cut, {} had gone",
@@ -110,7 +115,11 @@ impl Chooser {
     }
 
     fn fits(&self, session: &Session) -> bool {
-        // Orphans have ended already; a UDP flow has no socket of its own that could be ended.
+        // Orphans have ended already; a UDP flow has no socket of its own that could be ended. What is no user's is
+        // ended by name only.
+        if !session.counts() && !matches!(self, Self::Ids(_)) {
+            return false;
+        }
         if matches!(session.state, SessionState::Orphan | SessionState::Flow) {
             return false;
         }
@@ -140,6 +149,7 @@ fn pause_between(request: &EndRequest, count: usize) -> Duration {
 struct Ending<'a> {
     book: &'a Book,
     service: &'a Service,
+    daemon: Option<&'a Daemon>,
     reply: &'a Reply,
     pause: Duration,
     grace: Duration,
@@ -161,7 +171,8 @@ impl Ending<'_> {
             }
             let due = self.pause.saturating_mul(u32::try_from(done).unwrap_or(u32::MAX));
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-            let came = end(self.service, some.to_vec(), how).await?;
+            let ids = some.iter().map(|session| session.id).collect();
+            let came = both(self.service, self.daemon, some.to_vec(), &ids, how).await?;
             self.count(&came, report);
             if how == How::Goodbye {
                 said_goodbye.extend(some.iter().map(|session| session.id));
@@ -177,17 +188,18 @@ impl Ending<'_> {
     async fn after_goodbye(&self, told: &BTreeSet<SessionId>, report: &mut EndReport) -> Result<(), Why> {
         let until = Instant::now() + self.grace;
         let left = loop {
-            let mut left = all_sessions(self.book, self.service).await?;
+            let mut left = all_sessions(self.book, self.service, self.daemon).await?;
             left.retain(|session| told.contains(&session.id) && session.state != SessionState::Orphan);
             if left.is_empty() || Instant::now() >= until {
                 break left;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(LOOK_AGAIN * if self.daemon.is_some() { 5 } else { 1 }).await;
         };
         let polite = told.len() as u64 - left.len() as u64;
         let gone_before = report.by_themselves;
         report.by_us += polite.saturating_sub(gone_before);
-        let came = end(self.service, left, How::Destroy).await?;
+        let ids = left.iter().map(|session| session.id).collect();
+        let came = both(self.service, self.daemon, left, &ids, How::Destroy).await?;
         self.count(&came, report);
         Ok(())
     }
@@ -207,11 +219,93 @@ impl Ending<'_> {
     }
 }
 
-async fn all_sessions(book: &Book, service: &Service) -> Result<Vec<Session>, Why> {
+/// What the kernel tells, and the daemon where it does.
+async fn all_sessions(book: &Book, service: &Service, daemon: Option<&Daemon>) -> Result<Vec<Session>, Why> {
     let (book, name) = (book.clone(), service.name.clone());
-    tokio::task::spawn_blocking(move || observe::sessions(&book, &name, None))
-        .await
-        .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?
+    let read = tokio::task::spawn_blocking(move || observe::sessions(&book, &name, None));
+    let unread = |error: tokio::task::JoinError| Why::Unread { what: "the sessions".into(), cause: error.to_string() };
+    let mut sessions = read.await.map_err(unread)??;
+    if let Some(daemon) = daemon {
+        // The kernel alone knows them then, and ends them.
+        let _ = daemons::add(daemon, service, &mut sessions).await;
+    }
+    Ok(sessions)
+}
+
+/// So many uses are named to a daemon in one go: it must answer in time.
+const KEYS: usize = 250;
+
+/// Ends those of these sessions that are meant: by the goodbye of the protocol where the daemon can say it, else as the
+/// kernel can.
+pub(crate) async fn both(
+    service: &Service,
+    daemon: Option<&Daemon>,
+    mut sessions: Vec<Session>,
+    ids: &BTreeSet<SessionId>,
+    how: How,
+) -> Result<Came, Why> {
+    let Some(daemon) = daemon else {
+        sessions.retain(|session| ids.contains(&session.id));
+        return end(service, sessions, how).await;
+    };
+    if sessions.iter().all(|session| session.uses.is_empty()) {
+        let _ = daemons::add(daemon, service, &mut sessions).await;
+    }
+    sessions.retain(|session| ids.contains(&session.id));
+    let (mut came, rest) = by_daemon(daemon, sessions, how).await;
+    let kernel = end(service, rest, how).await?;
+    came.gone += kernel.gone;
+    came.goodbyes += kernel.goodbyes;
+    came.cut += kernel.cut;
+    came.failed += kernel.failed;
+    came.why = came.why.or(kernel.why);
+    came.kept.extend(kernel.kept);
+    Ok(came)
+}
+
+/// Asks the daemon; answers with those that are left to the kernel. What is inside a transaction is spared by a goodbye:
+/// it has its grace. A connection that is to be destroyed is the kernel's; what has none is the daemon's to the last.
+async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, Vec<Session>) {
+    let mut came = Came::default();
+    let to_ask =
+        |session: &Session| !session.uses.is_empty() && (how == How::Goodbye || session.state == SessionState::Use);
+    let (asked, mut rest): (Vec<Session>, Vec<Session>) = sessions.into_iter().partition(to_ask);
+    if asked.is_empty() || !daemon.abilities().await.end.is_ready() {
+        let (without, connections): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|session| session.state == SessionState::Use);
+        came.kept.extend(without.iter().map(|session| session.id));
+        rest.extend(connections);
+        return (came, rest);
+    }
+    for some in asked.chunks(KEYS) {
+        let keys: Vec<String> = some.iter().flat_map(|session| &session.uses).map(|one| one.key.clone()).collect();
+        let mut outcomes = match daemon.end(&keys, how == How::Destroy).await {
+            Ok(outcomes) => outcomes.into_iter(),
+            Err(why) => {
+                came.why = Some(why);
+                Vec::new().into_iter()
+            }
+        };
+        for session in some {
+            let own: Vec<Ended> = outcomes.by_ref().take(session.uses.len()).collect();
+            let all = |fits: fn(&Ended) -> bool| !own.is_empty() && own.iter().all(fits);
+            if all(|one| matches!(one, Ended::Gone)) {
+                came.gone += u64::from(session.state == SessionState::Use);
+            } else if all(|one| matches!(one, Ended::Asked | Ended::Gone)) {
+                came.goodbyes += 1;
+            } else if !own.iter().any(|one| matches!(one, Ended::Spared(_))) {
+                match session.state {
+                    SessionState::Use => came.failed += 1,
+                    _ => rest.push(session.clone()),
+                }
+                let failed =
+                    own.into_iter().find_map(|one| if let Ended::Failed(why) = one { Some(why) } else { None });
+                let why = failed.map(|cause| Why::Unread { what: format!("a goodbye of {}", daemon.kind()), cause });
+                came.why = came.why.take().or(why);
+            }
+        }
+    }
+    (came, rest)
 }
 
 /// Ends these sessions of a service, on a thread that may block.

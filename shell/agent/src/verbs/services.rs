@@ -10,20 +10,24 @@ use ebb_model::{Counts, Door, Hold, Origin, Record, Requester, Service, ServiceN
 use ebb_wire::v1;
 
 use crate::converge;
+use crate::daemons;
 use crate::look;
 use crate::observe::{self, Book};
 use crate::protect;
 use crate::say;
 use crate::world::{World, unread};
 
-pub(crate) async fn answer(world: &Arc<World>, count: bool, reply: &Reply) -> Result<(), Why> {
+pub(crate) async fn answer(world: &Arc<World>, count: bool, ask: bool, reply: &Reply) -> Result<(), Why> {
     let services = look::services(world).await?;
     let known = Known::read(world)?;
     let counts = if count { counted(world, &services, &known, services.iter()).await } else { Ok(BTreeMap::new()) };
     let gate = converge::seen(world);
     for service in &services {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(&service.name)).copied();
-        let told = tell(service, &known, count, gate.as_ref().ok());
+        let mut told = tell(service, &known, count, gate.as_ref().ok());
+        if let Some(daemon) = daemons::of(world, service).filter(|_| ask) {
+            told.daemon = Some(say::daemon(daemon.kind(), &daemon.abilities().await));
+        }
         reply.send(v1::Frame::Service(told)).await;
     }
     if let Some(text) = protect::told(world) {
@@ -137,6 +141,7 @@ pub(crate) fn tell(
         },
         shared_with: service.shared_with.iter().map(ToString::to_string).collect(),
         remarks: remarks(service, known, gate),
+        daemon: None,
         holders,
     }
 }
@@ -153,6 +158,12 @@ fn doors(service: &Service, held: bool, gate: Option<&converge::Seen>) -> Vec<v1
     let learning = |door| gate.and_then(|gate| gate.learn.get(door)).copied();
     let mut doors: Vec<v1::Door> =
         service.doors.iter().map(|door| say::door(door, refused(door), gate_at(door), learning(door))).collect();
+    doors.extend(
+        service
+            .own_doors
+            .iter()
+            .map(|door| v1::Door { holdable: false, ..say::door(door, None, v1::Gate::Open, None) }),
+    );
     doors.extend(service.unix_doors.iter().map(|door| v1::Door {
         proto: "unix".into(),
         address: door.path.clone(),
@@ -192,6 +203,7 @@ fn remarks(service: &Service, known: &Known, gate: Option<&converge::Seen>) -> V
     for other in service.shared_with.iter().filter(|other| !elsewhere.contains_key(other)) {
         remarks.push(format!("shares a door with {other}: a gate shuts both"));
     }
+    remarks.extend(say::own_doors(service));
     remarks.extend(say::passed_over(service));
     remarks
 }

@@ -10,6 +10,7 @@ use ebb_model::{Origin, Service, Session, SessionState, Why};
 use ebb_wire::v1::{Frame, Listed, SessionsRequest, Sort};
 
 use super::services::Known;
+use crate::daemons;
 use crate::look;
 use crate::observe::{self, Book};
 use crate::say;
@@ -26,10 +27,19 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
     let drain = known.record_of(&service.name).and_then(|record| record.drain.as_ref());
     let began =
         drain.filter(|drain| drain.boot_id == world.boot_id).map(|drain| world.now().mono.since(drain.began_mono));
-    let reply = reply.clone();
+    let of = service.clone();
     // A hundred thousand rows are read, sorted and told on a thread that may block.
+    let read = tokio::task::spawn_blocking(move || {
+        observe::sessions(&book, &of.name, baseline.as_ref()).map(|sessions| (sessions, baseline))
+    });
+    let (mut sessions, baseline) = read.await.map_err(|error| broken(&error))??;
+    if let Some(Err(why)) = daemons::join(world, &service, &mut sessions).await {
+        let help = why.help().map_or_else(String::new, |help| format!("; {help}"));
+        let text = format!("the kernel's view alone: {why}{help}");
+        reply.send(say::note(Some(service.name.as_str()), true, text)).await;
+    }
+    let reply = reply.clone();
     let told = tokio::task::spawn_blocking(move || -> Result<(), Why> {
-        let mut sessions = observe::sessions(&book, &service.name, baseline.as_ref())?;
         if let (Some(baseline), Some(since)) = (&baseline, began) {
             for session in sessions.iter_mut().filter(|session| baseline.contains(&session.id)) {
                 session.age = session.age.not_younger_than(since);
@@ -56,7 +66,11 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
         let _ = reply.send_blocking(Frame::Listed(listed));
         Ok(())
     });
-    told.await.map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?
+    told.await.map_err(|error| broken(&error))?
+}
+
+fn broken(error: &tokio::task::JoinError) -> Why {
+    Why::Unread { what: "the sessions".into(), cause: error.to_string() }
 }
 
 /// The resolver is asked for so many names at most: an answer may take seconds, and a list of a hundred thousand

@@ -136,6 +136,7 @@ mod tests {
             shared_with: Vec::new(),
             holders: requesters.iter().map(hold).collect(),
             remarks: Vec::new(),
+            daemon: None,
         }
     }
 
