@@ -38,6 +38,7 @@ impl Drop for Chat {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+        let _ = std::fs::remove_file(&self.control);
     }
 }
 
@@ -125,7 +126,6 @@ fn each_session_has_its_user_and_hears_the_goodbye_of_its_protocol() {
     let report = drain.one("drained");
     assert_eq!((&report["outcome"], &report["by_us"], &report["cut"]), (&"stopped".into(), &199.into(), &0.into()));
     assert!(clients.next(CLIENTS - 1).iter().all(|line| line == "closed 1001 maintenance"));
-    let _ = std::fs::remove_file(&control);
 }
 
 #[test]

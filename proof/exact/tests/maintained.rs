@@ -184,7 +184,6 @@ fn killed_after(last: usize) -> Option<(Stood, &'static str)> {
     let stood = scene.walk(&first, last);
     let steps = first.steps();
     first.kill();
-    eprintln!("killed after step {last}, {stood:?}: {:?}", steps.last());
     match stood {
         Stood::OnTheWayOut => scene.out(),
         Stood::OnTheWayBack => scene.back(),
