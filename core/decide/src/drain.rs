@@ -40,6 +40,8 @@ const COOKIE_LIFE: Span = Span::seconds(128);
 const TURNED_AWAY_BEFORE: Span = Span::seconds(10);
 /// Between two attempts to destroy what does not go.
 const DESTROY_AGAIN: Span = Span::seconds(2);
+/// Within a grace, between two goodbyes to those whom the first one spared: a transaction may have ended since.
+const GOODBYE_AGAIN: Span = Span::seconds(2);
 
 /// What was seen or done.
 #[derive(Clone, Debug)]
@@ -107,6 +109,8 @@ pub enum Action {
     Deadline,
     /// End these sessions.
     End(How, Vec<SessionId>),
+    /// Say goodbye once more to these, where that is the daemon's: it spares who is in the middle of something.
+    GoodbyeAgain(Vec<SessionId>),
     /// Read the gate back, and take one more census after it.
     Confirm,
     /// It is proven empty: write that down and say it.
@@ -132,7 +136,7 @@ enum Phase {
     Shutting,
     Proving,
     Draining,
-    Ending { until: Mono },
+    Ending { until: Mono, again: Mono },
     Confirming,
     Stopping,
     Over,
@@ -367,11 +371,17 @@ impl Drain {
     }
 
     fn deadline(&mut self, now: Mono) -> Vec<Action> {
-        if let Phase::Ending { until } = self.phase
-            && now >= until
-        {
-            self.phase = Phase::Draining;
-            return self.end(How::Destroy, now);
+        if let Phase::Ending { until, again } = self.phase {
+            if now >= until {
+                self.phase = Phase::Draining;
+                return self.end(How::Destroy, now);
+            }
+            if now >= again {
+                self.phase = Phase::Ending { until, again: now + GOODBYE_AGAIN };
+                let ids: Vec<SessionId> = self.ledger.endable().collect();
+                return if ids.is_empty() { Vec::new() } else { vec![Action::GoodbyeAgain(ids)] };
+            }
+            return Vec::new();
         }
         if self.phase == Phase::Draining && self.destroyed_at.is_some_and(|at| now.since(at) >= DESTROY_AGAIN) {
             return self.end(How::Destroy, now);
@@ -379,13 +389,15 @@ impl Drain {
         if self.deadline_over || self.deadline.is_none_or(|at| now < at) || self.phase != Phase::Draining {
             return Vec::new();
         }
+        if self.blocking() == 0 && self.unread.is_none() {
+            return Vec::new(); // it only settles
+        }
         self.deadline_over = true;
         let mut actions = vec![Action::Deadline];
         actions.extend(match self.spec.then {
-            Then::Ask if self.blocking() == 0 && self.unread.is_none() => Vec::new(), // it only settles
             Then::Ask => self.over(Outcome::DeadlineReached),
             Then::End => {
-                self.phase = Phase::Ending { until: now + self.spec.grace };
+                self.phase = Phase::Ending { until: now + self.spec.grace, again: now + GOODBYE_AGAIN };
                 self.end(How::Goodbye, now)
             }
             Then::Cut => self.end(How::Destroy, now),
@@ -479,10 +491,11 @@ impl Drain {
     pub fn wakeup(&self) -> Option<Wakeup> {
         let mut at = self.census_due()?;
         let grace = match self.phase {
-            Phase::Ending { until } => Some(until),
+            Phase::Ending { until, again } => Some(until.min(again)),
             _ => None,
         };
-        let deadline = self.deadline.filter(|_| !self.deadline_over);
+        let waits = self.blocking() > 0 || self.unread.is_some();
+        let deadline = self.deadline.filter(|_| !self.deadline_over && waits);
         for other in [grace, deadline, self.settled_at()].into_iter().flatten() {
             at = at.min(other);
         }

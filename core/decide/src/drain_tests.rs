@@ -107,9 +107,29 @@ fn the_deadline_asks_by_default_and_changes_nothing() {
 fn a_deadline_while_it_only_settles_does_not_spoil_it() {
     let mut drain = draining(DrainSpec { deadline: Some(Span(3000)), ..DrainSpec::default() }, &[1]);
     drain.step(census(&[]), Mono(2500));
-    assert_eq!(drain.step(Input::Tick, Mono(3000)), [Action::TakeCensus, Action::Deadline]);
-    assert!(!drain.is_over());
+    assert_eq!(drain.step(Input::Tick, Mono(3000)), [Action::TakeCensus], "nobody is left to wait for");
+    assert!(!drain.is_over() && drain.wakeup().unwrap().at > Mono(3000));
     assert_eq!(drain.step(census(&[]), Mono(4500)), [Action::Confirm]);
+    let mut drain = draining(DrainSpec { deadline: Some(Span(3000)), ..DrainSpec::default() }, &[1]);
+    drain.step(census(&[]), Mono(2500));
+    let actions = drain.step(census(&[1]), Mono(3500));
+    assert_eq!(actions, [Action::Deadline, Action::Finish(Outcome::DeadlineReached)], "somebody is, after all");
+}
+
+#[test]
+fn those_whom_a_goodbye_spared_hear_it_again_within_their_grace() {
+    let spec = DrainSpec { deadline: Some(Span(5000)), then: Then::End, grace: Span(9000), ..DrainSpec::default() };
+    let mut drain = draining(spec, &[1, 2]);
+    drain.step(Input::Tick, Mono(5000));
+    drain.step(Input::Closed(vec![SessionId(1)]), Mono(5100));
+    let again = Action::GoodbyeAgain(vec![SessionId(2)]);
+    let mut times = 0;
+    for at in (5200..14_000).step_by(200) {
+        times += usize::from(drain.step(Input::Tick, Mono(at)).contains(&again));
+    }
+    assert_eq!(times, 4, "every two seconds");
+    let actions = drain.step(Input::Tick, Mono(14_000));
+    assert!(actions.contains(&Action::End(How::Destroy, vec![SessionId(2)])), "{actions:?}");
 }
 
 #[test]

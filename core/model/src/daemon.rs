@@ -241,6 +241,12 @@ pub enum Role {
     Replication,
     /// Monitoring, by the operator's rule: listed, does not count.
     Monitoring,
+    /// A client of this server's own, over a unix socket, which no gate holds: listed, does not count.
+    Local,
+    /// Where somebody is reached, as a SIP registration: nothing is under way. Listed, does not count.
+    Presence,
+    /// It waits for a time or a person and not for us, as a deferred message: listed, does not count.
+    Parked,
     /// Our own connection to the daemon: not even listed.
     Own,
 }
@@ -253,6 +259,9 @@ impl Role {
             Self::User => "user",
             Self::Replication => "replication",
             Self::Monitoring => "monitoring",
+            Self::Local => "local",
+            Self::Presence => "presence",
+            Self::Parked => "parked",
             Self::Own => "ours",
         }
     }

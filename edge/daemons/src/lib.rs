@@ -6,6 +6,9 @@
 
 pub mod call;
 mod exec;
+mod libpq;
+mod pgbouncer;
+mod postgresql;
 pub mod recognise;
 
 use std::future::Future;

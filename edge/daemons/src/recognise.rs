@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, exec};
+use crate::{Adapter, exec, pgbouncer, postgresql};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -28,15 +28,14 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         return None;
     }
     match settings.kind.or_else(|| kind_of(&seen.executables))? {
+        DaemonKind::Postgresql => Some(Box::new(postgresql::Postgresql::new(seen, settings)?)),
+        DaemonKind::Pgbouncer => Some(Box::new(pgbouncer::Pgbouncer::new(seen, settings)?)),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
-        // Each adapter adds its arm here.
         DaemonKind::Kamailio
         | DaemonKind::Prosody
         | DaemonKind::Ejabberd
         | DaemonKind::Dovecot
         | DaemonKind::Postfix
-        | DaemonKind::Postgresql
-        | DaemonKind::Pgbouncer
         | DaemonKind::Haproxy
         | DaemonKind::Nginx
         | DaemonKind::Openssh => None,

@@ -63,7 +63,13 @@ impl Watch<'_> {
                 Vec::new()
             }
             Action::End(how, ids) => {
-                self.end(index, how, ids).await;
+                self.end(index, how, ids, false).await;
+                Vec::new()
+            }
+            Action::GoodbyeAgain(ids) => {
+                if self.tracked[index].view.is_some() {
+                    self.end(index, How::Goodbye, ids, true).await;
+                }
                 Vec::new()
             }
             Action::Confirm => self.confirm(index).await,
@@ -246,20 +252,26 @@ impl Watch<'_> {
         self.say(tell(self.world, &one.service, &event)).await;
     }
 
-    /// Ends sessions beside the loop: a hundred thousand take seconds.
-    async fn end(&self, index: usize, how: How, ids: Vec<SessionId>) {
+    /// Ends sessions beside the loop: a hundred thousand take seconds. Once more is the daemon's alone, and is told of
+    /// only if it did something.
+    async fn end(&self, index: usize, how: How, ids: Vec<SessionId>, again: bool) {
         let one = &self.tracked[index];
         let ids: BTreeSet<SessionId> = ids.into_iter().collect();
         let sessions = self.sessions_of(index).await;
         let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
         let (reply, daemon) = (self.reply.clone(), one.view.as_ref().map(|view| view.daemon.clone()));
         let verb = if how == How::Goodbye { "told goodbye" } else { "destroyed" };
+
         tokio::spawn(async move {
-            let came = end::both(&service, daemon.as_ref(), sessions, &ids, how)
+            let came = end::both(&service, daemon.as_ref(), sessions, &ids, how, !again)
                 .await
                 .unwrap_or_else(|why| end::Came { why: Some(why), ..end::Came::default() });
             let count = came.goodbyes + came.cut;
-            let mut text = format!("{count} sessions of {} were {verb}", service.name);
+            if again && count == 0 {
+                return;
+            }
+            let (sessions, were) = if count == 1 { ("session", "was") } else { ("sessions", "were") };
+            let mut text = format!("{count} {sessions} of {} {were} {verb}", service.name);
             if !came.kept.is_empty() {
                 let others: Vec<_> = service.shared_with.iter().map(ToString::to_string).collect();
                 text = format!("{text}; {} at a shared door may be those of {}", came.kept.len(), others.join(", "));

@@ -172,7 +172,7 @@ impl Ending<'_> {
             let due = self.pause.saturating_mul(u32::try_from(done).unwrap_or(u32::MAX));
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
             let ids = some.iter().map(|session| session.id).collect();
-            let came = both(self.service, self.daemon, some.to_vec(), &ids, how).await?;
+            let came = both(self.service, self.daemon, some.to_vec(), &ids, how, true).await?;
             self.count(&came, report);
             if how == How::Goodbye {
                 said_goodbye.extend(some.iter().map(|session| session.id));
@@ -199,7 +199,7 @@ impl Ending<'_> {
         let gone_before = report.by_themselves;
         report.by_us += polite.saturating_sub(gone_before);
         let ids = left.iter().map(|session| session.id).collect();
-        let came = both(self.service, self.daemon, left, &ids, How::Destroy).await?;
+        let came = both(self.service, self.daemon, left, &ids, How::Destroy, true).await?;
         self.count(&came, report);
         Ok(())
     }
@@ -235,14 +235,15 @@ async fn all_sessions(book: &Book, service: &Service, daemon: Option<&Daemon>) -
 /// So many uses are named to a daemon in one go: it must answer in time.
 const KEYS: usize = 250;
 
-/// Ends those of these sessions that are meant: by the goodbye of the protocol where the daemon can say it, else as the
-/// kernel can.
+/// Ends those of these sessions that are meant: by the goodbye of the protocol where the daemon can say it, else, with
+/// `kernel`, as the kernel can.
 pub(crate) async fn both(
     service: &Service,
     daemon: Option<&Daemon>,
     mut sessions: Vec<Session>,
     ids: &BTreeSet<SessionId>,
     how: How,
+    kernel: bool,
 ) -> Result<Came, Why> {
     let Some(daemon) = daemon else {
         sessions.retain(|session| ids.contains(&session.id));
@@ -253,6 +254,9 @@ pub(crate) async fn both(
     }
     sessions.retain(|session| ids.contains(&session.id));
     let (mut came, rest) = by_daemon(daemon, sessions, how).await;
+    if !kernel {
+        return Ok(came);
+    }
     let kernel = end(service, rest, how).await?;
     came.gone += kernel.gone;
     came.goodbyes += kernel.goodbyes;
