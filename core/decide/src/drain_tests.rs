@@ -3,7 +3,14 @@ use ebb_model::{Age, Door, Proto, Reach, Requester, ServiceName, SessionState};
 
 fn seen(id: u64) -> Seen {
     let peer = "10.0.0.9:1000".parse().unwrap();
-    Seen { id: SessionId(id), peer, state: SessionState::Established, age: Age::Unknown, may_enter: false }
+    Seen {
+        id: SessionId(id),
+        peer,
+        state: SessionState::Established,
+        age: Age::Unknown,
+        may_enter: false,
+        counts: true,
+    }
 }
 
 fn census(ids: &[u64]) -> Input {

@@ -18,6 +18,8 @@ pub struct Seen {
     pub age: Age,
     /// Its client is in a range of `--except`.
     pub may_enter: bool,
+    /// *Drained* waits for it. It does not for replication, or for a connection that only carries what its daemon tells.
+    pub counts: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,7 @@ struct Entry {
     state: SessionState,
     excepted: bool,
     ending: Option<How>,
+    counts: bool,
     /// It cannot be ended by us.
     kept: bool,
 }
@@ -48,7 +51,8 @@ impl Ledger {
     /// census does not find ended while nobody watched.
     #[must_use]
     pub fn continued(baseline: BTreeSet<SessionId>, at_start: u64) -> Self {
-        let unseen = Entry { state: SessionState::Established, excepted: false, ending: None, kept: false };
+        let unseen =
+            Entry { state: SessionState::Established, excepted: false, ending: None, counts: true, kept: false };
         let mut counts = Counts::default();
         baseline.iter().for_each(|_| counts.add(unseen.state, false));
         Self {
@@ -82,16 +86,18 @@ impl Ledger {
             if fresh && !excepted && session.state != SessionState::Orphan {
                 if late || matches!(session.state, SessionState::Flow | SessionState::Use) {
                     self.baseline.as_mut().map(|baseline| baseline.insert(session.id));
-                    self.tally.at_start += 1;
+                    self.tally.at_start += u64::from(session.counts);
                 } else if self.leaked.insert(session.id) {
                     leaks.push(session.id);
                 }
             }
-            self.counts.add(session.state, excepted);
-            self.note_oldest(session);
+            if session.counts {
+                self.counts.add(session.state, excepted);
+                self.note_oldest(session);
+            }
             let before = self.present.get(&session.id);
             let (ending, kept) = before.map_or((None, false), |entry| (entry.ending, entry.kept));
-            present.insert(session.id, Entry { state: session.state, excepted, ending, kept });
+            present.insert(session.id, Entry { state: session.state, excepted, ending, counts: session.counts, kept });
         }
         // A session ends when nobody but the kernel owns its socket any more, or when the socket is gone.
         let orphaned = |entry: &Entry| entry.state == SessionState::Orphan;
@@ -115,6 +121,9 @@ impl Ledger {
     /// Takes the kernel's word that a session has gone.
     pub fn closed(&mut self, id: SessionId, now: Mono) {
         let Some(entry) = self.present.remove(&id) else { return };
+        if !entry.counts {
+            return;
+        }
         match entry.state {
             SessionState::Opening => self.counts.opening -= 1,
             SessionState::NotAccepted => self.counts.not_accepted -= 1,
@@ -176,7 +185,7 @@ impl Ledger {
 
     fn ended(&mut self, entry: Entry, now: Mono) {
         // An orphan's session was counted when its owner closed it.
-        if entry.excepted || entry.state == SessionState::Orphan {
+        if !entry.counts || entry.excepted || entry.state == SessionState::Orphan {
             return;
         }
         match entry.ending {
@@ -206,8 +215,9 @@ impl Ledger {
 
     /// Those that can be ended: a UDP flow has no connection that the kernel could end.
     pub fn endable(&self) -> impl Iterator<Item = SessionId> + '_ {
-        let endable =
-            |entry: &Entry| !entry.kept && entry.state != SessionState::Orphan && entry.state != SessionState::Flow;
+        let endable = |entry: &Entry| {
+            entry.counts && !entry.kept && entry.state != SessionState::Orphan && entry.state != SessionState::Flow
+        };
         self.present.iter().filter(move |(_, entry)| endable(entry)).map(|(id, _)| *id)
     }
 
@@ -251,7 +261,7 @@ mod tests {
 
     fn seen(id: u64, state: SessionState, may_enter: bool) -> Seen {
         let peer = "10.0.0.9:1000".parse().unwrap();
-        Seen { id: SessionId(id), peer, state, age: Age::AtLeast(Span(id)), may_enter }
+        Seen { id: SessionId(id), peer, state, age: Age::AtLeast(Span(id)), may_enter, counts: true }
     }
 
     fn open(id: u64) -> Seen {
@@ -265,6 +275,23 @@ mod tests {
         assert_eq!(ledger.observe(&[open(2), open(3)], false, Mono(1)), [SessionId(3)]);
         assert!(ledger.observe(&[open(2), open(3)], false, Mono(2)).is_empty(), "said once");
         assert_eq!((ledger.leaks(), ledger.tally().at_start, ledger.tally().by_themselves), (1, 2, 1));
+    }
+
+    #[test]
+    fn what_does_not_count_is_neither_waited_for_nor_told_nor_ended_and_may_count_later() {
+        let mut ledger = Ledger::default();
+        let carrier = Seen { counts: false, ..open(1) };
+        ledger.observe(&[carrier, open(2)], false, Mono(0));
+        assert_eq!((ledger.counts().left(), ledger.tally().at_start), (1, 1));
+        assert_eq!(ledger.endable().collect::<Vec<_>>(), [SessionId(2)]);
+        ledger.closed(SessionId(2), Mono(1));
+        assert_eq!((ledger.counts().left(), ledger.tally().by_themselves), (0, 1));
+        // Its daemon is not read any more: the kernel's word counts, and it is no leak.
+        assert!(ledger.observe(&[open(1)], false, Mono(2)).is_empty());
+        assert_eq!((ledger.counts().left(), ledger.leaks()), (1, 0));
+        ledger.observe(&[carrier], false, Mono(3));
+        ledger.closed(SessionId(1), Mono(4));
+        assert_eq!((ledger.counts().left(), ledger.tally().by_themselves), (0, 1));
     }
 
     #[test]

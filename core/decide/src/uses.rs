@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ebb_model::{Age, Busy, Role, SeenBy, Session, SessionId, SessionState, Span, Stay, Use};
+use ebb_model::{Age, Busy, Role, SeenBy, Session, SessionId, SessionState, Span, Stay, Use, Uses};
 
 /// A name for a use without a connection: its key hashed (FNV-1a), with the second highest bit set, which neither the
 /// kernel's cookies nor the names of flows have.
@@ -70,7 +70,9 @@ pub fn places(sessions: &[Session], uses: &[Use]) -> Vec<Option<usize>> {
 
 /// Joins both views. Uses that are on no connection become sessions of their own; `all` says that the daemon told of all
 /// that it has, so that it does not know what it has not told.
-pub fn join(sessions: &mut Vec<Session>, uses: Vec<Use>, all: bool) {
+pub fn join(sessions: &mut Vec<Session>, told: Uses) {
+    let Uses { uses, more, transport } = told;
+    let all = more == 0;
     let places = places(sessions, &uses);
     let mut alone = Vec::new();
     for (one, place) in uses.into_iter().zip(places) {
@@ -83,6 +85,7 @@ pub fn join(sessions: &mut Vec<Session>, uses: Vec<Use>, all: bool) {
     for session in sessions.iter_mut() {
         match (session.uses.is_empty(), session.state) {
             (true, SessionState::Orphan | SessionState::Opening | SessionState::NotAccepted) => {}
+            (true, _) if transport => session.stay = Stay::Carries,
             (true, _) if all => session.seen_by = SeenBy::KernelAlone,
             (true, _) => {}
             (false, _) => refine(session),
@@ -189,7 +192,7 @@ mod tests {
             Use { pid: Some(80), peer_ip: "10.0.0.4".parse().ok(), ..told("c") },
             Use { peer_ip: "::ffff:10.0.0.5".parse().ok(), ..told("d") },
         ];
-        join(&mut sessions, uses, true);
+        join(&mut sessions, Uses { uses, ..Uses::default() });
         let keys = |id| by_id(&sessions, id).uses.iter().map(|one| one.key.as_str()).collect::<Vec<_>>();
         assert_eq!([keys(1), keys(2), keys(4), keys(5)], [vec!["a"], vec!["b"], vec!["c"], vec!["d"]]);
         assert_eq!(by_id(&sessions, 3).seen_by, SeenBy::KernelAlone);
@@ -204,7 +207,8 @@ mod tests {
         let call = Use { by_connection: false, busy: Busy::Active, ..told("call") };
         let gone = Use { peer: "10.0.0.9:9".parse().ok(), ..told("gone") };
         let hibernating = Use { by_connection: false, busy: Busy::Resumable, ..told("sleeps") };
-        join(&mut sessions, vec![call.clone(), gone.clone(), hibernating.clone()], false);
+        let uses = vec![call.clone(), gone.clone(), hibernating.clone()];
+        join(&mut sessions, Uses { uses, more: 1, transport: false });
         let seen = |key: &str| sessions.iter().find(|one| one.id == use_id(key)).map(|one| (one.seen_by, &one.stay));
         assert_eq!(seen("call"), Some((SeenBy::Daemon, &Stay::Active)));
         assert_eq!(seen("gone"), Some((SeenBy::DaemonAlone, &Stay::Ghost)));
@@ -220,10 +224,18 @@ mod tests {
         let own = Use { peer: "10.0.0.2:6".parse().ok(), role: Role::Own, ..told("ebb") };
         let uses = vec![copy, own];
         assert_eq!(no_users(&uses), ["10.0.0.1:5".parse().unwrap(), "10.0.0.2:6".parse().unwrap()].into());
-        join(&mut sessions, uses, true);
+        join(&mut sessions, Uses { uses, ..Uses::default() });
         assert_eq!(sessions.len(), 1);
         assert!(!sessions[0].counts());
         assert_eq!(sessions[0].stay, Stay::NoUser(Role::Replication));
+    }
+
+    #[test]
+    fn a_connection_that_only_carries_calls_does_not_count() {
+        let mut sessions = vec![socket(1, "10.0.0.1:5", None)];
+        let call = Use { by_connection: false, ..told("call") };
+        join(&mut sessions, Uses { uses: vec![call], more: 0, transport: true });
+        assert_eq!(sessions.iter().map(Session::counts).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

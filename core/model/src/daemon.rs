@@ -326,6 +326,8 @@ pub struct Uses {
     pub uses: Vec<Use>,
     /// The daemon has so many more that were not read: the list would have been too long.
     pub more: u64,
+    /// Connections only carry what is told here, as those of SIP do: by themselves they are no sessions.
+    pub transport: bool,
 }
 
 /// What became of one use that was to be ended.

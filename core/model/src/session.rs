@@ -166,7 +166,7 @@ impl Session {
     /// Whether *drained* waits for it: replication and monitoring are no users'.
     #[must_use]
     pub fn counts(&self) -> bool {
-        self.uses.is_empty() || self.uses.iter().any(|one| one.role == crate::Role::User)
+        self.uses.is_empty() && self.stay != Stay::Carries || self.uses.iter().any(|one| one.role == crate::Role::User)
     }
 }
 

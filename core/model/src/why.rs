@@ -36,6 +36,8 @@ pub enum Stay {
     Resumable,
     /// A session of the daemon without the connection it should have: it has just ended, or its client is long gone.
     Ghost,
+    /// It carries what the daemon tells, as a connection of SIP does: by itself it is no session.
+    Carries,
     /// No user's: *drained* does not wait for it.
     NoUser(Role),
 }
@@ -53,9 +55,10 @@ impl fmt::Display for Stay {
             Self::WaitsForService => "client closed, waits for the service".to_owned(),
             Self::Closing => "closing".to_owned(),
             Self::Excepted => "let in by --except".to_owned(),
-            Self::Inside => "in a transaction".to_owned(),
+            Self::Inside => "in mid-work".to_owned(),
             Self::NotLoggedIn => "never logged in".to_owned(),
             Self::Resumable => "client gone, may resume".to_owned(),
+            Self::Carries => "carries calls, does not count".to_owned(),
             Self::Ghost => "ghost: no connection".to_owned(),
             Self::NoUser(role) => format!("{}, does not count", role.as_str()),
         };

@@ -214,7 +214,7 @@ impl Adapter for Exec {
             let mut uses: Vec<Use> = listing.sessions.into_iter().map(Use::from).collect();
             let beyond = uses.len().saturating_sub(most) as u64;
             uses.truncate(most);
-            Ok(Uses { uses, more: listing.more + beyond })
+            Ok(Uses { uses, more: listing.more + beyond, transport: false })
         })
     }
 

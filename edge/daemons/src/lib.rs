@@ -6,9 +6,12 @@
 
 pub mod call;
 mod exec;
+mod kamailio;
 mod libpq;
+mod openssh;
 mod pgbouncer;
 mod postgresql;
+mod proc;
 pub mod recognise;
 
 use std::future::Future;

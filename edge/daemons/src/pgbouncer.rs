@@ -63,7 +63,7 @@ impl Adapter for Pgbouncer {
                 let what = "a client without a name".to_owned();
                 return Err(Error::NotUnderstood { daemon: PGBOUNCER, what });
             }
-            Ok(Uses { uses, more })
+            Ok(Uses { uses, more, transport: false })
         })
     }
 }

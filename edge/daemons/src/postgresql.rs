@@ -92,7 +92,7 @@ impl Adapter for Postgresql {
                 let what = "a session without a pid or a beginning".to_owned();
                 return Err(Error::NotUnderstood { daemon: POSTGRESQL, what });
             }
-            Ok(Uses { more: total.saturating_sub(uses.len() as u64), uses })
+            Ok(Uses { more: total.saturating_sub(uses.len() as u64), uses, transport: false })
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, exec, pgbouncer, postgresql};
+use crate::{Adapter, exec, kamailio, openssh, pgbouncer, postgresql};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Seen {
     pub unix: Vec<String>,
     /// Its doors.
     pub doors: BTreeSet<Door>,
+    /// Its processes, or the topmost of them.
+    pub pids: BTreeSet<u32>,
 }
 
 /// Its adapter; none if it is no daemon that we know, or is not to be spoken to.
@@ -30,15 +32,15 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
     match settings.kind.or_else(|| kind_of(&seen.executables))? {
         DaemonKind::Postgresql => Some(Box::new(postgresql::Postgresql::new(seen, settings)?)),
         DaemonKind::Pgbouncer => Some(Box::new(pgbouncer::Pgbouncer::new(seen, settings)?)),
+        DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
-        DaemonKind::Kamailio
-        | DaemonKind::Prosody
+        DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
+        DaemonKind::Prosody
         | DaemonKind::Ejabberd
         | DaemonKind::Dovecot
         | DaemonKind::Postfix
         | DaemonKind::Haproxy
-        | DaemonKind::Nginx
-        | DaemonKind::Openssh => None,
+        | DaemonKind::Nginx => None,
     }
 }
 

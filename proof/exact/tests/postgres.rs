@@ -143,7 +143,7 @@ fn the_idle_are_told_goodbye_and_a_transaction_is_spared_until_the_end_of_its_gr
     inside.stdout.as_mut().expect("piped").read_exact(&mut answer).expect("psql answers");
     assert_eq!(&answer, b"BEGIN\nin\n");
     let listed = ebb.done(&["sessions", "postgres"]);
-    let whys: Vec<_> = listed.all("session").filter(|one| one["why"] == "in a transaction").collect();
+    let whys: Vec<_> = listed.all("session").filter(|one| one["why"] == "in mid-work").collect();
     assert!(whys.iter().any(|one| one["what"].as_str().is_some_and(|what| what.contains("idle in transaction for"))));
     let mut drain =
         ebb.watch(&["drain", "postgres", "--no-stop", "--deadline", "1s", "--then", "end", "--grace", "5s"]);
@@ -156,4 +156,54 @@ fn the_idle_are_told_goodbye_and_a_transaction_is_spared_until_the_end_of_its_gr
     assert!(text.contains("done"), "its transaction was committed: {text}");
     let text = said(bench);
     assert!(text.contains("terminating connection due to administrator command"), "{text}");
+}
+
+/// PgBouncer in front: its clients by name, inside a transaction or not; it has no goodbye for one, and says so.
+#[test]
+fn clients_of_a_pgbouncer_have_their_names() {
+    let Some(net) = Net::new() else { return };
+    let postgres = Postgres::start(&net);
+    let folder = postgres.folder.display();
+    let ini = postgres.folder.join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host={folder} user=postgres\n[pgbouncer]\nlisten_addr = {}\nlisten_port = 6432\n\
+         unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\nlogfile =\n",
+        server4(1)
+    );
+    std::fs::write(&ini, text).expect("pgbouncer.ini is written");
+    let mut bouncer = as_postgres(&net.server, &["pgbouncer", &ini.display().to_string()]);
+    let socket = postgres.folder.join(".s.PGSQL.6432");
+    let began = Instant::now();
+    while !socket.exists() {
+        assert!(began.elapsed() < LIMIT, "no PgBouncer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut inside = client(&net, "psql", &["-At", "-p", "6432", "postgres"]).spawn().expect("psql starts");
+    let mut idle = client(&net, "psql", &["-At", "-p", "6432", "postgres"]).spawn().expect("psql starts");
+    for (child, typed, said) in [(&mut inside, "begin; select 1;\n", "BEGIN\n1\n"), (&mut idle, "select 2;\n", "2\n")] {
+        child.stdin.as_mut().expect("piped").write_all(typed.as_bytes()).expect("psql reads");
+        let mut answer = vec![0; said.len()];
+        child.stdout.as_mut().expect("piped").read_exact(&mut answer).expect("psql answers");
+        assert_eq!(String::from_utf8_lossy(&answer), said);
+    }
+    let ebb = Ebb::on(&net);
+    let listed = ebb.done(&["sessions", "pgbouncer"]);
+    let mut seen: Vec<String> =
+        listed.all("session").map(|one| format!("{} {} {}", one["user"], one["what"], one["why"])).collect();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            r#""postgres" "postgres (psql): has a server" "in mid-work""#,
+            r#""postgres" "postgres (psql): idle" "active""#
+        ],
+        "{listed:#?}"
+    );
+    let doors = ebb.done(&["services", "--doors"]);
+    let daemon = &doors.all("service").find(|one| one["name"] == "pgbouncer").expect("it is found")["daemon"];
+    assert_eq!((&daemon["sessions"]["can"], &daemon["end"]["can"]), (&true.into(), &false.into()), "{daemon:#?}");
+    for child in [&mut inside, &mut idle, &mut bouncer] {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }

@@ -32,23 +32,25 @@ pub(crate) fn of(world: &World, service: &Service) -> Option<Daemon> {
     let config = world.config();
     let names = std::iter::once(service.name.as_str()).chain(service.aliases.iter().map(String::as_str));
     let settings = names.into_iter().find_map(|name| config.settings.daemons.get(name)).cloned().unwrap_or_default();
+    let pids = pids(service);
     let seen = Seen {
         service: service.name.to_string(),
-        executables: executables(service),
+        executables: executables(service, &pids),
         units: look::units_of(service),
         unix: service.unix_doors.iter().map(|door| door.path.clone()).collect(),
         doors: service.doors.clone(),
+        pids: pids.iter().map(|pid| pid.get()).collect(),
     };
     let adapter = ebb_daemons::recognise(&seen, &settings)?;
     Some(Daemon { adapter: adapter.into(), settings })
 }
 
-fn executables(service: &Service) -> BTreeSet<String> {
+fn executables(service: &Service, pids: &[process::Pid]) -> BTreeSet<String> {
     match &service.origin {
         Origin::Trees(trees) => trees.iter().map(|tree| tree.executable.clone()).collect(),
         Origin::Units { .. } => {
-            let eldest = pids(service).into_iter().take(ELDEST);
-            let read = |pid: process::Pid| process::read(pid).ok().flatten();
+            let eldest = pids.iter().take(ELDEST);
+            let read = |pid: &process::Pid| process::read(*pid).ok().flatten();
             eldest.filter_map(read).map(|process| look::executable(&process)).collect()
         }
     }
@@ -98,6 +100,11 @@ pub(crate) type Refusing = Mutex<BTreeMap<ServiceName, Daemon>>;
 fn refusing(world: &World) -> MutexGuard<'_, BTreeMap<ServiceName, Daemon>> {
     // A panic in a holder leaves a map that is whole.
     world.refusing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether it refuses new work because we asked it to.
+pub(crate) fn refuses(world: &World, service: &ServiceName) -> bool {
+    refusing(world).contains_key(service)
 }
 
 /// Those that may be able to; their abilities say whether they can.
@@ -177,7 +184,7 @@ pub(crate) async fn add(daemon: &Daemon, service: &Service, sessions: &mut Vec<S
         *sessions =
             named.await.map_err(|error| Why::Unread { what: "the processes".into(), cause: error.to_string() })?;
     }
-    uses::join(sessions, uses.uses, uses.more == 0);
+    uses::join(sessions, uses);
     Ok(())
 }
 

@@ -105,6 +105,7 @@ pub(crate) fn count(book: &Book, of: &BTreeSet<ServiceName>) -> Result<Count, Wh
             state: convert::state(row),
             age: age(row),
             may_enter: book.may_enter(index, row.peer),
+            counts: true,
         };
         if let Some(list) = seen.get_mut(name) {
             list.push(session);
@@ -156,6 +157,7 @@ fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result
                 state: SessionState::Flow,
                 age: Age::Unknown,
                 may_enter: book.may_enter(index, flow.peer),
+                counts: true,
             });
         }
     }

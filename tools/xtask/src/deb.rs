@@ -21,11 +21,12 @@ struct Wanted {
 }
 
 /// Files of `packaging/` as they are, and where the package has them.
-const AS_THEY_ARE: [(&str, &str, u32); 5] = [
+const AS_THEY_ARE: [(&str, &str, u32); 6] = [
     ("ebb-agent.service", "usr/lib/systemd/system/ebb-agent.service", 0o644),
     ("ebb-gate.service", "usr/lib/systemd/system/ebb-gate.service", 0o644),
     ("ebb.catalog", "usr/lib/systemd/catalog/ebb.catalog", 0o644),
     ("ebb.sysusers", "usr/lib/sysusers.d/ebb.conf", 0o644),
+    ("kamailio/ebb.cfg", "usr/share/ebb/kamailio.cfg", 0o644),
     ("policy-rc.d", "usr/lib/ebb/policy-rc.d", 0o755),
 ];
 

@@ -139,7 +139,8 @@ fn fill<'k>(fields: &mut Fields, keys: impl Iterator<Item = &'k Key>) {
 /// One named table: its kind decides which keys it has.
 fn one(table: &Table, name: &str, at: At, fields: &mut Fields, broken: bool, faults: &mut Faults) {
     let word = |key: &str| fields.get(key).map(|entry| entry.value.text().unwrap_or_default().to_owned());
-    let has_kinds = table.keys.iter().any(|key| key.name == "kind");
+    // A daemon's kind is found out where nobody says it.
+    let has_kinds = table.keys.iter().any(|key| key.name == "kind" && key.needed);
     let kind = match (has_kinds, word("kind"), word("from")) {
         (false, ..) => String::new(),
         (true, None, _) => {

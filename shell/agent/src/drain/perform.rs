@@ -43,6 +43,11 @@ impl Watch<'_> {
                     let text = format!("{service} itself takes new work still: {why}");
                     self.say(say::note(Some(service.as_str()), true, text)).await;
                 }
+                if daemons::refuses(self.world, &self.tracked[index].service.name) {
+                    let service = &self.tracked[index].service.name;
+                    let text = format!("{service} refuses new work itself from now on");
+                    self.say(say::note(Some(service.as_str()), false, text)).await;
+                }
                 vec![shut]
             }
             Action::Prove => vec![Input::Proved(self.prove(index).await)],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ebb_decide::ledger::Seen;
 use ebb_decide::uses::{no_users, plain, use_id, waits};
-use ebb_model::{Ability, Age, SessionState, Use, Why};
+use ebb_model::{Ability, Age, SessionState, Use, Uses, Why};
 use tokio::sync::watch;
 
 use crate::daemons::Daemon;
@@ -39,7 +39,7 @@ struct Told {
     /// Asked at all.
     asked: bool,
     /// Last answer, and when.
-    last: Option<(Instant, Vec<Use>)>,
+    last: Option<(Instant, Uses)>,
     /// Why there was none the last time.
     why: Option<Why>,
 }
@@ -62,7 +62,7 @@ impl View {
     pub(crate) async fn fresh(&mut self) {
         if let Ok(uses) = self.daemon.uses().await {
             self.own(&uses.uses);
-            let (tell, told) = watch::channel(Told { asked: true, last: Some((Instant::now(), uses.uses)), why: None });
+            let (tell, told) = watch::channel(Told { asked: true, last: Some((Instant::now(), uses)), why: None });
             self.task.abort();
             let asks = self.daemon.clone();
             self.task = tokio::spawn(async move {
@@ -78,23 +78,26 @@ impl View {
     }
 
     /// What counts of it now.
-    fn uses(&mut self) -> Vec<Use> {
+    fn uses(&mut self) -> Uses {
         let told = self.told.borrow_and_update().clone();
         let uses = told.last.filter(|(at, _)| at.elapsed() < GOOD_FOR).map(|(_, uses)| uses).unwrap_or_default();
-        self.own(&uses);
+        self.own(&uses.uses);
         uses
     }
 
-    /// Adds what the kernel does not see to a census, and takes out what is no user's.
+    /// Adds what the kernel does not see to a census, and says what does not count in it.
     pub(crate) fn complete(&mut self, seen: &mut Vec<Seen>) {
-        let uses = self.uses();
-        seen.retain(|session| !self.no_users.contains(&plain(session.peer)));
+        let Uses { uses, transport, .. } = self.uses();
+        for session in seen.iter_mut() {
+            session.counts = !transport && !self.no_users.contains(&plain(session.peer));
+        }
         seen.extend(uses.iter().filter(|one| waits(one)).map(|one| Seen {
             id: use_id(&one.key),
             peer: one.peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
             state: SessionState::Use,
             age: one.age.map_or(Age::Unknown, Age::Exactly),
             may_enter: false,
+            counts: true,
         }));
     }
 
@@ -136,7 +139,7 @@ async fn ask(daemon: &Daemon, tell: &watch::Sender<Told>) {
         tell.send_modify(|told| {
             told.asked = true;
             match answer {
-                Ok(uses) => (told.last, told.why) = (Some((Instant::now(), uses.uses)), None),
+                Ok(uses) => (told.last, told.why) = (Some((Instant::now(), uses)), None),
                 Err(why) => told.why = Some(why),
             }
         });
