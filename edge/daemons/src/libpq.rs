@@ -1,20 +1,73 @@
 //! A way to PostgreSQL and PgBouncer: over the unix socket as the daemon's own user, as `peer` authentication wants it, or
 //! over TCP with a password. Simple queries only: PgBouncer's console knows no others.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ebb_model::{DaemonKind, DaemonSettings};
+use futures_util::StreamExt;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Uid;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::{Error, Seen, call};
+use crate::{Error, MOST_BYTES, Seen, call};
+
+/// More columns than any answer that is asked for has.
+const MOST_COLUMNS: usize = 64;
+/// So long a server may be too busy to take a connection before it counts as not reached.
+const ACCEPTS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a connection runs over.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A stream of which so many bytes are read at most: the codec itself has no limit.
+struct Bounded {
+    stream: Box<dyn Stream>,
+    left: usize,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            let text = format!("more than {MOST_BYTES} bytes");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+        }
+        let before = into.filled().len();
+        let done = ready!(Pin::new(&mut self.stream).poll_read(cx, into));
+        self.left = self.left.saturating_sub(into.filled().len() - before);
+        Poll::Ready(done)
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What a query gave.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// The first of its rows.
+    pub(crate) rows: Vec<SimpleQueryRow>,
+    /// So many more came, and were not kept.
+    pub(crate) more: u64,
+}
 
 /// Where it is, and as whom it is spoken to.
 #[derive(Clone, Debug)]
@@ -90,14 +143,25 @@ impl Way {
                 Box::new(connected.map_err(|error| self.not_reached(&error))?)
             }
         };
-        let opened = config.connect_raw(stream, NoTls).await;
+        let opened = config.connect_raw(Bounded { stream, left: MOST_BYTES }, NoTls).await;
         let (client, connection) = opened.map_err(|error| self.failed(&error))?;
-        tokio::select! {
-            done = work(client) => done,
-            ended = connection => Err(match ended {
-                Ok(()) => self.not_reached(&"it closed the connection"),
-                Err(error) => self.failed(&error),
-            }),
+        let (mut connection, mut work) = (Box::pin(connection), pin!(work(client)));
+        let ended = tokio::select! {
+            biased;
+            done = &mut work => {
+                // Its client is gone by now: it takes leave, which keeps the server's log free of lost connections.
+                let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+                return done;
+            }
+            ended = &mut connection => ended,
+        };
+        drop(connection);
+        // What the server said last is read still, and says more.
+        match (work.await, ended) {
+            (Ok(done), _) => Ok(done),
+            (Err(said @ (Error::Refused { .. } | Error::NotPermitted { .. })), _) => Err(said),
+            (Err(_), Err(error)) => Err(self.failed(&error)),
+            (Err(said), Ok(())) => Err(said),
         }
     }
 
@@ -110,28 +174,59 @@ impl Way {
         });
         thread.map_err(|error| self.not_reached(&error))?;
         let connected = told.await.map_err(|error| self.not_reached(&error))?;
-        let (stream, owner) = connected.map_err(|error| self.not_reached(&error))?;
+        let (stream, owner) = connected.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => self.not_permitted(&error),
+            _ => self.not_reached(&error),
+        })?;
         let stream = tokio::net::UnixStream::from_std(stream).map_err(|error| self.not_reached(&error))?;
         Ok((stream, owner))
     }
 
+    fn not_permitted(&self, cause: &dyn std::fmt::Display) -> Error {
+        Error::NotPermitted { daemon: self.daemon, at: self.at.to_string(), cause: call::short(&cause.to_string()) }
+    }
+
     pub(crate) fn failed(&self, error: &tokio_postgres::Error) -> Error {
-        let Some(said) = error.as_db_error() else { return self.not_reached(&chain(error)) };
-        let cause = call::short(said.message());
+        let Some(said) = error.as_db_error() else {
+            let what = chain(error);
+            return if is_lost(error) { self.not_reached(&what) } else { self.not_understood(&what) };
+        };
         // Classes of SQLSTATE: 28 is authorization, 42501 a missing right.
         if said.code().code().starts_with("28") || said.code().code() == "42501" {
-            Error::NotPermitted { daemon: self.daemon, at: self.at.to_string(), cause }
+            self.not_permitted(&said.message())
         } else {
-            Error::Refused { daemon: self.daemon, what: cause }
+            Error::Refused { daemon: self.daemon, what: call::short(said.message()) }
         }
     }
 
-    /// The rows of a query.
-    pub(crate) async fn rows(&self, client: &Client, query: &str) -> Result<Vec<SimpleQueryRow>, Error> {
-        let messages = client.simple_query(query).await.map_err(|error| self.failed(&error))?;
-        let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
-        Ok(messages.into_iter().filter_map(row).collect())
+    pub(crate) fn not_understood(&self, what: &str) -> Error {
+        Error::NotUnderstood { daemon: self.daemon, what: call::short(what) }
     }
+
+    /// The rows of a query, the first `most` of them; the others are counted.
+    pub(crate) async fn rows(&self, client: &Client, query: &str, most: usize) -> Result<Rows, Error> {
+        let mut messages = pin!(client.simple_query_raw(query).await.map_err(|error| self.failed(&error))?);
+        let mut all = Rows::default();
+        while let Some(message) = messages.next().await {
+            match message.map_err(|error| self.failed(&error))? {
+                SimpleQueryMessage::RowDescription(columns) if columns.len() > MOST_COLUMNS => {
+                    return Err(self.not_understood(&format!("rows of {} columns", columns.len())));
+                }
+                SimpleQueryMessage::Row(row) if all.rows.len() < most => all.rows.push(row),
+                SimpleQueryMessage::Row(_) => all.more += 1,
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Whether the connection was lost or not answered, rather than answered with something that makes no sense.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    let senseless =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    error.is_closed() || source.is_some_and(|error| !senseless(error))
 }
 
 fn is_libpq(name: &str) -> bool {
@@ -149,16 +244,29 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// On a thread that does nothing else: its effective user becomes that of the socket's owner, and stays so.
-fn connect_as_owner(path: &str) -> std::io::Result<(UnixStream, String)> {
+fn connect_as_owner(path: &str) -> io::Result<(UnixStream, String)> {
     let owner = std::fs::metadata(path)?.uid();
     if owner != rustix::process::geteuid().as_raw() {
         let keep = None::<Uid>;
         rustix::thread::set_thread_res_uid(keep, Some(Uid::from_raw(owner)), keep)?;
     }
-    let stream = UnixStream::connect(path)?;
-    stream.set_nonblocking(true)?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
-    Ok((stream, name_of(owner)))
+    Ok((connect(path, ACCEPTS_WITHIN)?, name_of(owner)))
+}
+
+/// Connects without waiting in the kernel: a server that is stopped has a full queue, and would keep this thread for ever.
+fn connect(path: &str, within: Duration) -> io::Result<UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let at = SocketAddrUnix::new(path)?;
+    for _ in 0..within.as_millis() / PAUSE.as_millis() {
+        match rustix::net::connect(&socket, &at) {
+            Err(Errno::AGAIN) => std::thread::sleep(PAUSE),
+            done => return Ok(done.map(|()| UnixStream::from(socket))?),
+        }
+    }
+    let text = format!("it took no connection within {} s", within.as_secs_f64());
+    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 /// The login name of a user id, from `/etc/passwd`; its number where there is none.

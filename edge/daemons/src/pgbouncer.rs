@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ebb_model::{Abilities, Ability, Busy, DaemonKind, DaemonSettings, Role, Use, UseKind, Uses};
 use tokio_postgres::SimpleQueryRow;
 
-use crate::libpq::{Way, number, text};
+use crate::libpq::{Rows, Way, number, text};
 use crate::{Adapter, Answer, Error, Seen};
 
 const PGBOUNCER: DaemonKind = DaemonKind::Pgbouncer;
@@ -24,12 +24,12 @@ impl Pgbouncer {
         Some(Self { way: Way::of(PGBOUNCER, seen, settings, "pgbouncer")? })
     }
 
-    async fn rows(&self, command: &str) -> Result<Vec<SimpleQueryRow>, Error> {
-        self.way.with(Some(ADMIN), |client| async move { self.way.rows(&client, command).await }).await
+    async fn rows(&self, command: &str, most: usize) -> Result<Rows, Error> {
+        self.way.with(Some(ADMIN), |client| async move { self.way.rows(&client, command, most).await }).await
     }
 
     async fn asked(&self) -> Result<Abilities, Error> {
-        let rows = self.rows("SHOW VERSION").await?;
+        let rows = self.rows("SHOW VERSION", 1).await?.rows;
         Ok(Abilities {
             version: rows.first().and_then(|row| text(row, "version")),
             list: Ability::Ready,
@@ -56,12 +56,11 @@ impl Adapter for Pgbouncer {
 
     fn uses(&self, most: usize) -> Answer<'_, Uses> {
         Box::pin(async move {
-            let rows = self.rows("SHOW CLIENTS").await?;
-            let more = rows.len().saturating_sub(most) as u64;
-            let uses: Vec<Use> = rows.iter().take(most).filter_map(told).collect();
-            if uses.len() != rows.len().min(most) {
-                let what = "a client without a name".to_owned();
-                return Err(Error::NotUnderstood { daemon: PGBOUNCER, what });
+            let Rows { rows, more } = self.rows("SHOW CLIENTS", most).await?;
+            let uses: Vec<Use> = rows.iter().filter_map(told).collect();
+            // We are connected: there is one at least.
+            if uses.is_empty() || uses.len() != rows.len() {
+                return Err(self.way.not_understood("a list of clients without us, or with one that has no name"));
             }
             Ok(Uses { uses, more, transport: false })
         })

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ebb_model::{Abilities, Ability, Busy, DaemonKind, DaemonSettings, Ended, Role, Span, Use, UseKind, Uses};
 use tokio_postgres::{Client, SimpleQueryRow};
 
-use crate::libpq::{Way, number, text};
+use crate::libpq::{Rows, Way, number, text};
 use crate::{Adapter, Answer, Error, Seen};
 
 const POSTGRESQL: DaemonKind = DaemonKind::Postgresql;
@@ -15,6 +15,10 @@ const POSTGRESQL: DaemonKind = DaemonKind::Postgresql;
 const RIGHTS: &str = "select current_setting('server_version') as version, \
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as reads, \
     pg_has_role(current_user, 'pg_signal_backend', 'usage') as signals";
+
+/// Backends that one statement ends. It sees their states as they were when it began, and a signal takes its time: of
+/// two thousand in one statement, the last would have had a second to begin a transaction.
+const AT_ONCE: usize = 16;
 
 /// One PostgreSQL cluster.
 #[derive(Clone, Debug)]
@@ -29,18 +33,34 @@ impl Postgresql {
         Some(Self { way, queries: settings.queries })
     }
 
-    /// Bounded on the server's side too: a query that hangs there holds locks.
-    async fn rows(&self, query: String) -> Result<Vec<SimpleQueryRow>, Error> {
+    async fn rows(&self, query: String, most: usize) -> Result<Rows, Error> {
         let work = |client: Client| async move {
-            let set = client.batch_execute("set statement_timeout = '5s'").await;
-            set.map_err(|error| self.way.failed(&error))?;
-            self.way.rows(&client, &query).await
+            self.limit(&client).await?;
+            self.way.rows(&client, &query, most).await
         };
         self.way.with(None, work).await
     }
 
+    /// Bounded on the server's side too: a query that hangs there holds locks.
+    async fn limit(&self, client: &Client) -> Result<(), Error> {
+        client.batch_execute("set statement_timeout = '5s'").await.map_err(|error| self.way.failed(&error))
+    }
+
+    /// Ends some of these backends. Whether one is idle is looked at by the statement that ends it.
+    async fn ended(&self, client: &Client, some: &[(i32, i64)], inside: bool) -> Result<Vec<SimpleQueryRow>, Error> {
+        let list: Vec<String> = some.iter().map(|(pid, born)| format!("({pid}, {born})")).collect();
+        let query = format!(
+            "select pid, (extract(epoch from backend_start) * 1000000)::bigint as born, state, \
+             case when {inside} or state = 'idle' then pg_terminate_backend(pid) end as ended \
+             from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() \
+             and (pid, (extract(epoch from backend_start) * 1000000)::bigint) in ({})",
+            list.join(", ")
+        );
+        Ok(self.way.rows(client, &query, some.len()).await?.rows)
+    }
+
     async fn asked(&self) -> Result<Abilities, Error> {
-        let rows = self.rows(RIGHTS.to_owned()).await?;
+        let rows = self.rows(RIGHTS.to_owned(), 1).await?.rows;
         let has = |column: &str| rows.first().is_some_and(|row| row.try_get(column).ok().flatten() == Some("t"));
         let able = |column: &str, role: &str| {
             if has(column) {
@@ -74,23 +94,23 @@ impl Adapter for Postgresql {
     fn uses(&self, most: usize) -> Answer<'_, Uses> {
         Box::pin(async move {
             let query = if self.queries { "left(query, 200)" } else { "null" };
-            let rows = self
-                .rows(format!(
-                        "select pid, backend_type, usename, datname, application_name, host(client_addr) as ip, client_port, \
-                         state, extract(epoch from backend_start) * 1000000 as born, \
-                         extract(epoch from clock_timestamp() - backend_start) as age, \
-                         extract(epoch from clock_timestamp() - state_change) as idle, \
-                         extract(epoch from clock_timestamp() - xact_start) as inside, \
-                         pid = pg_backend_pid() as own, {query} as query, count(*) over () as total \
-                         from pg_stat_activity where backend_type in ('client backend', 'walsender') \
-                         order by backend_start limit {most}"
-                ))
-                .await?;
-            let total = rows.first().and_then(|row| number::<u64>(row, "total")).unwrap_or(0);
+            let query = format!(
+                "select pid, backend_type, usename, datname, application_name, host(client_addr) as ip, client_port, \
+                 state, extract(epoch from backend_start) * 1000000 as born, \
+                 extract(epoch from clock_timestamp() - backend_start) as age, \
+                 extract(epoch from clock_timestamp() - state_change) as idle, \
+                 extract(epoch from clock_timestamp() - xact_start) as inside, \
+                 pid = pg_backend_pid() as own, {query} as query, count(*) over () as total \
+                 from pg_stat_activity where backend_type in ('client backend', 'walsender') \
+                 order by backend_start limit {most}"
+            );
+            let rows = self.rows(query, most).await?.rows;
+            // We are connected: there is one at least.
+            let total = rows.first().and_then(|row| number::<u64>(row, "total"));
+            let total = total.ok_or_else(|| self.way.not_understood("not even our own session"))?;
             let uses: Vec<Use> = rows.iter().filter_map(told).collect();
             if uses.len() != rows.len() {
-                let what = "a session without a pid or a beginning".to_owned();
-                return Err(Error::NotUnderstood { daemon: POSTGRESQL, what });
+                return Err(self.way.not_understood("a session without a pid or a beginning"));
             }
             Ok(Uses { more: total.saturating_sub(uses.len() as u64), uses, transport: false })
         })
@@ -99,20 +119,18 @@ impl Adapter for Postgresql {
     fn end<'a>(&'a self, keys: &'a [String], _text: &'a str, inside: bool) -> Answer<'a, Vec<Ended>> {
         Box::pin(async move {
             let pairs: Vec<(i32, i64)> = keys.iter().filter_map(|key| pair(key)).collect();
-            let list: Vec<String> = pairs.iter().map(|(pid, born)| format!("({pid}, {born})")).collect();
-            if list.is_empty() {
+            if pairs.is_empty() {
                 return Ok(vec![Ended::Gone; keys.len()]);
             }
-            // Whether it is idle is looked at where it is ended: between two statements it could have begun something.
-            let rows = self
-                .rows(format!(
-                    "select pid, (extract(epoch from backend_start) * 1000000)::bigint as born, state, \
-                         case when {inside} or state = 'idle' then pg_terminate_backend(pid) end as ended \
-                         from pg_stat_activity where backend_type = 'client backend' \
-                         and (pid, (extract(epoch from backend_start) * 1000000)::bigint) in ({})",
-                    list.join(", ")
-                ))
-                .await?;
+            let work = |client: Client| async move {
+                self.limit(&client).await?;
+                let mut rows = Vec::new();
+                for some in pairs.chunks(AT_ONCE) {
+                    rows.extend(self.ended(&client, some, inside).await?);
+                }
+                Ok(rows)
+            };
+            let rows = self.way.with(None, work).await?;
             let of = |key: &String| {
                 let (pid, born) = pair(key)?;
                 let is = |row: &&SimpleQueryRow| number(row, "pid") == Some(pid) && number(row, "born") == Some(born);
@@ -158,6 +176,8 @@ fn told(row: &SimpleQueryRow) -> Option<Use> {
         Some("idle") => Busy::Idle,
         Some("active" | "fastpath function call") => Busy::Active,
         Some(state) if state.starts_with("idle in transaction") => Busy::Inside,
+        // From PostgreSQL 17 on it is listed before it has said who it is.
+        Some("starting") => Busy::NotLoggedIn,
         _ => Busy::Unknown,
     };
     Some(Use {
