@@ -18,6 +18,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::{Error, MOST_BYTES, Seen, call};
 
+/// By which we are known there.
+pub(crate) const NAME: &str = "ebb";
 /// More columns than any answer that is asked for has.
 const MOST_COLUMNS: usize = 64;
 /// So long a server may be too busy to take a connection before it counts as not reached.
@@ -125,7 +127,7 @@ impl Way {
         F: Future<Output = Result<T, Error>>,
     {
         let mut config = tokio_postgres::Config::new();
-        config.application_name("ebb").dbname(&self.database);
+        config.application_name(NAME).dbname(&self.database);
         if let Some(file) = &self.password_file {
             let read = tokio::fs::read_to_string(file).await;
             let password = read.map_err(|error| self.not_reached(&format!("{file}: {error}")))?;
