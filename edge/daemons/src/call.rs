@@ -2,6 +2,7 @@
 //! time by whoever waits for them, since all that was started ends when it is dropped.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ebb_model::{DaemonKind, printable};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,9 @@ use crate::{Error, MOST_BYTES};
 
 /// So much is kept of what a command says on standard error.
 const MOST_SAID: usize = 4096;
+
+/// So many pieces of blocking work may be under way, those that nobody waits for any more included.
+const MOST_ASIDE: usize = 8;
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,38 @@ async fn read(daemon: DaemonKind, from: Option<impl AsyncRead + Unpin>, most: us
     Ok(all)
 }
 
+/// Work that blocks, on a thread of its own: to look at `/proc`, say, where a process can make whoever reads of it wait.
+/// Whoever waits for it may leave; then it goes on, and only so many may.
+///
+/// # Errors
+/// [`Error::NotReached`] if too many have not come back, or no thread is to be had.
+pub async fn aside<T, F>(daemon: DaemonKind, work: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    static ASIDE: AtomicUsize = AtomicUsize::new(0);
+    struct Counted;
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            ASIDE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let failed = |cause: String| Error::NotReached { daemon, at: "a thread of our own".to_owned(), cause };
+    let before = ASIDE.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted;
+    if before >= MOST_ASIDE {
+        return Err(failed(format!("{before} earlier looks have not come back")));
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("aside".to_owned()).spawn(move || {
+        let _counted = counted;
+        let _ = tell.send(work());
+    });
+    thread.map_err(|error| failed(error.to_string()))?;
+    told.await.map_err(|error| failed(error.to_string()))
+}
+
 /// The beginning of what a daemon said, fit for a message: printable, one line, 200 characters at most.
 #[must_use]
 pub fn short(text: &str) -> String {
@@ -88,6 +124,25 @@ mod tests {
     async fn too_much_is_refused_and_not_kept() {
         let endless = run(DaemonKind::Exec, "sh", &["-c", "yes"], None).await;
         assert!(matches!(endless, Err(Error::NotUnderstood { .. })), "{endless:?}");
+    }
+
+    #[tokio::test]
+    async fn work_that_does_not_come_back_is_not_begun_for_ever() {
+        assert_eq!(aside(DaemonKind::Exec, || 7).await.unwrap(), 7);
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        for _ in 0..MOST_ASIDE {
+            let held = held.clone();
+            let stuck = aside(DaemonKind::Exec, move || held.lock().map(|held| held.recv().is_ok()).is_ok());
+            let left = tokio::time::timeout(std::time::Duration::from_millis(1), stuck).await;
+            assert!(left.is_err());
+        }
+        let refused = aside(DaemonKind::Exec, || 7).await;
+        assert!(matches!(refused, Err(Error::NotReached { .. })), "{refused:?}");
+        drop(hold);
+        while aside(DaemonKind::Exec, || 7).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     #[test]

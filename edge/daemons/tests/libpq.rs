@@ -1,5 +1,6 @@
 //! Servers that speak PostgreSQL's protocol badly, or against us: the agent is root, and whoever may listen on a socket may
 //! call himself `postgres`. Every answer is an error or a list, within bounds.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,5 +1,6 @@
 //! A real PostgreSQL with its own clients, and a real PgBouncer before it: what an adapter says of them is what they say
 //! themselves, and what a client reads when it is sent away is what the protocol has for it.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod common;
 
@@ -52,11 +53,11 @@ impl Postgres {
         said(psql(PORT, "postgres", &["-c", query]))
     }
 
-    fn adapter(&self, port: &str, settings: DaemonSettings) -> Box<dyn Adapter> {
+    fn adapter(&self, port: &str, settings: &DaemonSettings) -> Box<dyn Adapter> {
         let kind = if port == PORT { DaemonKind::Postgresql } else { DaemonKind::Pgbouncer };
         let executables = [kind.as_str().replace("postgresql", "postgres")].into();
         let unix = vec!["/run/other".to_owned(), format!("{}/.s.PGSQL.{port}", self.folder.path())];
-        recognise(&Seen { executables, unix, ..Seen::default() }, &settings).expect("it is recognised")
+        recognise(&Seen { executables, unix, ..Seen::default() }, settings).expect("it is recognised")
     }
 }
 
@@ -124,7 +125,7 @@ fn lists_all(postgres: &Postgres) {
     bench.stdin.take().unwrap().write_all(b"select 1;\n").unwrap();
     let of_bench = "select count(*) from pg_stat_activity where application_name = 'pgbench'";
     eventually("all of pgbench are there", || postgres.select(of_bench) == count);
-    let adapter = postgres.adapter(PORT, DaemonSettings::default());
+    let adapter = postgres.adapter(PORT, &DaemonSettings::default());
     let uses = ask(adapter.uses(1000)).unwrap();
     let mine: Vec<&Use> =
         uses.uses.iter().filter(|one| one.what.as_deref().is_some_and(|what| what.contains("(pgbench)"))).collect();
@@ -145,7 +146,7 @@ fn lists_all(postgres: &Postgres) {
 }
 
 fn ends_the_idle_and_spares_a_transaction(postgres: &Postgres) {
-    let adapter = postgres.adapter(PORT, DaemonSettings::default());
+    let adapter = postgres.adapter(PORT, &DaemonSettings::default());
     let mut idle = psql(PORT, "postgres", &[]);
     let mut inside = psql(PORT, "postgres", &[]);
     let pids = [session(&mut idle, ""), session(&mut inside, "begin; ")];
@@ -155,7 +156,7 @@ fn ends_the_idle_and_spares_a_transaction(postgres: &Postgres) {
     let text = of(&uses, pids[1]).what.clone().unwrap();
     assert!(text.starts_with("postgres (psql): idle in transaction for ") && !text.contains("select"), "{text}");
     let asked = DaemonSettings { queries: true, ..DaemonSettings::default() };
-    let uses = ask(postgres.adapter(PORT, asked).uses(1000)).unwrap().uses;
+    let uses = ask(postgres.adapter(PORT, &asked).uses(1000)).unwrap().uses;
     assert!(of(&uses, pids[1]).what.as_ref().unwrap().ends_with(": select pg_backend_pid();"));
     let ended = ask(adapter.end(&keys, "", false)).unwrap();
     assert_eq!(ended, [Ended::Asked, Ended::Spared("idle in transaction".into())]);
@@ -198,7 +199,7 @@ fn a_replica_is_no_user(postgres: &Postgres) {
     ]);
     let mut local = common::piped(local.args(["-h", postgres.folder.path()]));
     let pid = session(&mut local, "");
-    let adapter = postgres.adapter(PORT, DaemonSettings::default());
+    let adapter = postgres.adapter(PORT, &DaemonSettings::default());
     let mut roles = Vec::new();
     eventually("the replica is there", || {
         let uses = ask(adapter.uses(1000)).unwrap().uses;
@@ -222,13 +223,13 @@ fn a_role_without_rights_is_told_which(postgres: &Postgres) {
         user: Some("watcher".into()),
         ..DaemonSettings::default()
     };
-    let adapter = postgres.adapter(PORT, settings);
+    let adapter = postgres.adapter(PORT, &settings);
     let abilities = ask(adapter.abilities()).unwrap();
     assert!(abilities.version.as_deref().is_some_and(|version| version.starts_with("15")), "{abilities:?}");
     let Ability::Missing { what, help } = abilities.end else { panic!("{abilities:?}") };
     assert!(what.contains("pg_signal_backend") && help.contains("grant pg_signal_backend"), "{what}: {help}");
     assert!(abilities.list.is_ready() && !abilities.refuse.is_ready());
-    let ready = ask(postgres.adapter(PORT, DaemonSettings::default()).abilities()).unwrap();
+    let ready = ask(postgres.adapter(PORT, &DaemonSettings::default()).abilities()).unwrap();
     assert!(ready.list.is_ready() && ready.end.is_ready(), "{ready:?}");
 }
 
@@ -244,7 +245,7 @@ fn bouncer(postgres: &Postgres) {
     typed(&mut idle, "select 1;\n", "1\n");
     typed(&mut inside, "begin; select 2;\n", "2\n");
     console.stdin.as_mut().unwrap().write_all(b"show version;\n").unwrap();
-    let adapter = postgres.adapter(BOUNCER, DaemonSettings::default());
+    let adapter = postgres.adapter(BOUNCER, &DaemonSettings::default());
     let told =
         |one: &Use| (one.user.clone().unwrap_or_default(), one.what.clone().unwrap_or_default(), one.busy, one.role);
     let mut uses = Vec::new();
@@ -277,7 +278,7 @@ fn bouncer(postgres: &Postgres) {
 
 /// The last: a server that is stopped takes no part any more.
 fn a_stopped_server_is_late_and_not_empty(postgres: &Postgres) {
-    let adapter = postgres.adapter(PORT, DaemonSettings::default());
+    let adapter = postgres.adapter(PORT, &DaemonSettings::default());
     let pid = postgres.server.id().to_string();
     let signal = |name: &str| Command::new("kill").args([name, &pid]).status().unwrap();
     assert!(signal("-STOP").success());
