@@ -40,8 +40,9 @@ impl Openssh {
         let not_read = |cause: String| Error::NotReached { daemon: OPENSSH, at: "/proc".to_owned(), cause };
         let all = proc::all(|one, parent| is_sshd(one) || parent.is_some_and(is_sshd));
         let all = all.map_err(|error| not_read(error.to_string()))?;
-        if !self.pids.is_empty() && !self.pids.iter().any(|pid| all.contains_key(pid)) {
-            return Err(not_read("none of its processes is shown".to_owned()));
+        // It is always there: where it is not shown (hidepid=), others are not.
+        if !all.contains_key(&1) {
+            return Err(not_read("processes of others are not shown".to_owned()));
         }
         let up = proc::up().ok_or_else(|| not_read("uptime is not shown".to_owned()))?;
         let found = sessions(&self.pids, &all, up);
@@ -76,10 +77,9 @@ impl Adapter for Openssh {
 
     fn abilities(&self) -> Answer<'_, Abilities> {
         Box::pin(async {
-            let one = self.pids.first().copied();
             let list = match self.sessions().await {
                 Err(error) => Ability::Missing { what: error.to_string(), help: "run the agent as root".to_owned() },
-                Ok(_) if one.is_some_and(|pid| !proc::may_see_files(pid)) => Ability::Missing {
+                Ok(_) if !proc::may_see_files(1) => Ability::Missing {
                     what: "its processes' sockets are not shown".to_owned(),
                     help: "run the agent as root, with CAP_SYS_PTRACE".to_owned(),
                 },
@@ -125,14 +125,14 @@ struct Found {
     head: u32,
     /// The process that speaks with the client.
     process: u32,
-    /// Its listener is gone, restarted perhaps: only its connection says whether it is this server's.
+    /// Its listener is not known, since it was restarted: only its connection says whether it is this server's.
     orphan: bool,
 }
 
 /// The processes that each process has started.
 type Children<'a> = BTreeMap<u32, Vec<&'a Process>>;
 
-/// Sessions of the listeners among `own`, and those that have lost theirs.
+/// Sessions of the listeners among `own`, and those of listeners that are not known or are gone.
 fn sessions(own: &BTreeSet<u32>, all: &BTreeMap<u32, Process>, up: Span) -> Vec<Found> {
     let mut children = Children::new();
     for process in all.values() {
@@ -141,7 +141,7 @@ fn sessions(own: &BTreeSet<u32>, all: &BTreeMap<u32, Process>, up: Span) -> Vec<
     let listens = |process: &Process| is_sshd(process) && title(&process.title) == Title::Listener;
     let head = |one: &&Process| is_sshd(one) && !listens(one);
     let heads = all.values().filter(head).filter_map(|one| match all.get(&one.parent) {
-        Some(parent) if own.contains(&parent.pid) && listens(parent) => Some((one, false)),
+        Some(parent) if listens(parent) => Some((one, !own.contains(&parent.pid))),
         Some(parent) if is_sshd(parent) => None,
         _ => Some((one, true)).filter(|_| title(&one.title) != Title::Other),
     });

@@ -1,6 +1,6 @@
 //! A real sshd and real ssh clients: who is logged in, what runs there, and an end that spares who is at work.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,10 +94,11 @@ fn logins_have_their_users_and_who_is_at_work_is_spared() {
     };
     assert!(listed.all("session").all(|one| one["user"] == "root" && one["seen_by"] == "both"), "{listed:#?}");
     // Some leave by themselves, and the rest is told goodbye; who is at work has the grace.
-    for shell in shells.iter_mut().take(10) {
-        drop(shell.stdin.take());
-    }
     let mut drain = ebb.watch(&["drain", "sshd", "--no-stop", "--deadline", "10s", "--then", "end", "--grace", "6s"]);
+    drain.until("all are counted", LIMIT, |frame| frame["type"] == "progress" && frame["left"] == CLIENTS + 2);
+    for shell in shells.iter_mut().take(10) {
+        shell.stdin.take().expect("piped").write_all(b"exit\n").expect("ssh reads");
+    }
     drain.until("two are left", LIMIT, |frame| frame["type"] == "progress" && frame["left"] == 2);
     assert!(works.try_wait().expect("it can be asked").is_none(), "who is at work is spared");
     let answer = drain.wait(LIMIT);

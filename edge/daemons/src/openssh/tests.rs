@@ -66,7 +66,7 @@ fn what_runs_is_told_and_a_waiting_shell_is_idle() {
         one(91, 10, "sshd: root@pts/5", "sshd", None),
         one(92, 91, "-bash", "bash", Some(92)),
         one(93, 92, "", "rsync", Some(92)),
-        // Not ours: another server's, and who calls himself so.
+        // Another server's, as long as its connection does not say otherwise, and who calls himself so.
         one(100, 1, LISTENER, "sshd", None),
         one(101, 100, "sshd: other [priv]", "sshd", None),
         one(111, 23, "sshd: root@pts/9", "xsshd", None),
@@ -76,6 +76,8 @@ fn what_runs_is_told_and_a_waiting_shell_is_idle() {
     let line = |pid, user: Option<&str>, what: &str, busy| {
         (Some(pid), user.map(str::to_owned), Some(what.to_owned()), busy, false)
     };
+    let (told, others): (Vec<Found>, Vec<Found>) = told.into_iter().partition(|one| !one.orphan);
+    assert_eq!(others.iter().map(|one| one.head).collect::<Vec<_>>(), [101]);
     let is = |one: Found| (one.told.pid, one.told.user, one.told.what, one.told.busy, one.orphan);
     assert_eq!(
         told.into_iter().map(is).collect::<Vec<_>>(),
