@@ -16,10 +16,6 @@ const RIGHTS: &str = "select current_setting('server_version') as version, \
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as reads, \
     pg_has_role(current_user, 'pg_signal_backend', 'usage') as signals";
 
-/// Backends that one statement ends. It sees their states as they were when it began, and a signal takes its time: of
-/// two thousand in one statement, the last would have had a second to begin a transaction.
-const AT_ONCE: usize = 16;
-
 /// One PostgreSQL cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Postgresql {
@@ -46,17 +42,30 @@ impl Postgresql {
         client.batch_execute("set statement_timeout = '5s'").await.map_err(|error| self.way.failed(&error))
     }
 
-    /// Ends some of these backends. Whether one is idle is looked at by the statement that ends it.
-    async fn ended(&self, client: &Client, some: &[(i32, i64)], inside: bool) -> Result<Vec<SimpleQueryRow>, Error> {
-        let list: Vec<String> = some.iter().map(|(pid, born)| format!("({pid}, {born})")).collect();
+    /// Ends one backend. Whether it is idle is looked at by the statement that ends it, and each has one of its own: it sees
+    /// states as they were when it began, and a server that sends off many at once is slow to send off each. Of 1,500
+    /// sessions that began 400 transactions a second, 30 were ended within one by a statement for all, 53 by statements for
+    /// 16, and none by statements for one.
+    async fn ended(&self, client: &Client, (pid, born): (i32, i64), inside: bool) -> Result<Ended, Error> {
         let query = format!(
-            "select pid, (extract(epoch from backend_start) * 1000000)::bigint as born, state, \
-             case when {inside} or state = 'idle' then pg_terminate_backend(pid) end as ended \
-             from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() \
-             and (pid, (extract(epoch from backend_start) * 1000000)::bigint) in ({})",
-            list.join(", ")
+            "select state, case when {inside} or state = 'idle' then pg_terminate_backend(pid) end as ended \
+             from pg_stat_get_activity({pid}) where backend_type = 'client backend' and pid <> pg_backend_pid() \
+             and (extract(epoch from backend_start) * 1000000)::bigint = {born}"
         );
-        Ok(self.way.rows(client, &query, some.len()).await?.rows)
+        let rows = match self.way.rows(client, &query, 1).await {
+            Ok(rows) => rows.rows,
+            // Of a superuser, say.
+            Err(Error::NotPermitted { cause: said, .. } | Error::Refused { what: said, .. }) => {
+                return Ok(Ended::Failed(said));
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(row) = rows.first() else { return Ok(Ended::Gone) };
+        Ok(match row.try_get("ended").ok().flatten() {
+            Some("t") => Ended::Asked,
+            Some(_) => Ended::Failed("the server could not signal it".to_owned()),
+            None => Ended::Spared(text(row, "state").unwrap_or_else(|| "not idle".to_owned())),
+        })
     }
 
     async fn asked(&self) -> Result<Abilities, Error> {
@@ -118,33 +127,18 @@ impl Adapter for Postgresql {
 
     fn end<'a>(&'a self, keys: &'a [String], _text: &'a str, inside: bool) -> Answer<'a, Vec<Ended>> {
         Box::pin(async move {
-            let pairs: Vec<(i32, i64)> = keys.iter().filter_map(|key| pair(key)).collect();
-            if pairs.is_empty() {
-                return Ok(vec![Ended::Gone; keys.len()]);
-            }
             let work = |client: Client| async move {
                 self.limit(&client).await?;
-                let mut rows = Vec::new();
-                for some in pairs.chunks(AT_ONCE) {
-                    rows.extend(self.ended(&client, some, inside).await?);
+                let mut all = Vec::with_capacity(keys.len());
+                for key in keys {
+                    all.push(match pair(key) {
+                        Some(pair) => self.ended(&client, pair, inside).await?,
+                        None => Ended::Gone,
+                    });
                 }
-                Ok(rows)
+                Ok(all)
             };
-            let rows = self.way.with(None, work).await?;
-            let of = |key: &String| {
-                let (pid, born) = pair(key)?;
-                let is = |row: &&SimpleQueryRow| number(row, "pid") == Some(pid) && number(row, "born") == Some(born);
-                rows.iter().find(is)
-            };
-            let ended = |key: &String| match of(key) {
-                None => Ended::Gone,
-                Some(row) => match row.try_get("ended").ok().flatten() {
-                    Some("t") => Ended::Asked,
-                    Some(_) => Ended::Failed("the server could not signal it".to_owned()),
-                    None => Ended::Spared(text(row, "state").unwrap_or_else(|| "not idle".to_owned())),
-                },
-            };
-            Ok(keys.iter().map(ended).collect())
+            self.way.with(None, work).await
         })
     }
 }

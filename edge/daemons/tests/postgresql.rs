@@ -229,6 +229,18 @@ fn a_role_without_rights_is_told_which(postgres: &Postgres) {
     let Ability::Missing { what, help } = abilities.end else { panic!("{abilities:?}") };
     assert!(what.contains("pg_signal_backend") && help.contains("grant pg_signal_backend"), "{what}: {help}");
     assert!(abilities.list.is_ready() && !abilities.refuse.is_ready());
+    // With that, superusers are still not its to end.
+    assert_eq!(postgres.select("grant pg_signal_backend to watcher"), "");
+    assert!(ask(adapter.abilities()).unwrap().end.is_ready());
+    let mut root = psql(PORT, "postgres", &[]);
+    let pid = session(&mut root, "");
+    let key = of(&ask(adapter.uses(1000)).unwrap().uses, pid).key.clone();
+    let ended = ask(adapter.end(&[key, "1@1".into()], "", false)).unwrap();
+    let [Ended::Failed(why), Ended::Gone] = ended.as_slice() else { panic!("{ended:?}") };
+    assert!(why.contains("superuser"), "{why}");
+    typed(&mut root, "select 'alive';\n", "alive\n");
+    root.kill().unwrap();
+    root.wait().unwrap();
     let ready = ask(postgres.adapter(PORT, &DaemonSettings::default()).abilities()).unwrap();
     assert!(ready.list.is_ready() && ready.end.is_ready(), "{ready:?}");
 }
