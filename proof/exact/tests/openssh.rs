@@ -79,7 +79,7 @@ fn logins_have_their_users_and_who_is_at_work_is_spared() {
     // Waiting shells, one at work on a terminal, and one transfer.
     let mut shells: Vec<Child> = (0..CLIENTS).map(|_| sshd.login(&net, &["-tt"])).collect();
     let mut works = sshd.login(&net, &["-tt", "exec sleep 90"]);
-    let _transfer = sshd.login(&net, &["-s", "sftp"]);
+    let transfer = sshd.login(&net, &["-s", "sftp"]);
     let began = Instant::now();
     let listed = loop {
         let listed = ebb.done(&["sessions", "sshd"]);
@@ -108,6 +108,8 @@ fn logins_have_their_users_and_who_is_at_work_is_spared() {
         (&"drained".into(), &10.into(), &30.into(), &2.into()),
         "{report:#}"
     );
+    said(transfer);
+    said(works);
     for (number, shell) in shells.into_iter().enumerate() {
         let text = said(shell);
         assert_eq!(text.contains("closed by remote host"), number >= 10, "{number}: {text}");
