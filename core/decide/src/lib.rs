@@ -3,6 +3,7 @@
 
 pub mod drain;
 pub mod effective;
+pub mod eta;
 pub mod expiry;
 pub mod gate;
 pub mod guards;
