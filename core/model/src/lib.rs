@@ -28,7 +28,7 @@ pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
 pub use event::{Event, EventKind, Field};
 pub use guard::{Change, Checks, Fact, Guard, Login, Measured, Others, Permit, Trend, Unit, Verdict};
 pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resume_server};
-pub use lifetimes::{AGE_BINS, AgeBin, Ages, Eta, Forecast, Group, Hour, Lifetimes, WEEK_HOURS};
+pub use lifetimes::{AGE_BINS, AgeBin, Ages, Eta, Followed, Following, Forecast, Group, Hour, Lifetimes, WEEK_HOURS};
 pub use name::{NameError, Requester, ServiceName};
 pub use notice::{About, Matter, Notice, NoticeService, Queued, Sending};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};

@@ -1,7 +1,7 @@
 //! How long the sessions of a service live, as far as it was seen: sums by age and by hour of the week, and nothing of
 //! any one session.
 
-use crate::{Age, Span, Wall};
+use crate::{Age, Mono, SessionId, Span, Wall};
 
 /// Bins of age: `[0, 1 s)`, then three for each doubling, and one for everything from 30 days on.
 pub const AGE_BINS: usize = 66;
@@ -139,6 +139,24 @@ impl Lifetimes {
     pub fn recorded(&self) -> f64 {
         self.ages.iter().map(|bin| bin.ended).sum()
     }
+}
+
+/// A session that is followed until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Its name for this boot.
+    pub id: SessionId,
+    /// When it began.
+    pub began: Mono,
+}
+
+/// Sessions that are followed until they end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Following {
+    /// In which boot: in another, their names mean nothing.
+    pub boot_id: String,
+    /// Which.
+    pub sessions: Vec<Followed>,
 }
 
 /// How old the sessions are that are there, grouped: what an estimate takes.
