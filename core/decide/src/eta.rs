@@ -11,11 +11,14 @@ mod tests;
 use ebb_model::{Ages, Eta, Forecast, Hour, Lifetimes, Span, WEEK_HOURS};
 
 use curve::{BINS, Curve, curves};
+use fit::ln_normal_beyond;
 
 /// Ends that must have been recorded before anything is said.
 pub const NEEDED: u64 = 200;
 /// Where fewer ends were seen than this, little is known.
 const FEW: f64 = 5.0;
+/// Shares of which it is said when they have gone.
+const SHARES: [f64; 3] = [0.5, 0.9, 0.99];
 /// Times that are looked at: four for each doubling, from a quarter of a second to two years.
 const TIMES: usize = 4 * 28;
 
@@ -72,21 +75,17 @@ impl<'a> Estimator<'a> {
     pub fn eta(&self, present: &Ages, deadline: Option<Span>) -> Eta {
         let count = present.count();
         let points = self.points(present);
-        let course = self.course(&points);
-        let half = course.gone(count, 0.5);
-        let most = course.gone(count, 0.9).max(half);
-        let nearly_all = course.gone(count, 0.99).max(most);
-        let last = course.last();
+        let course = self.course(&points, SHARES.map(|share| (count * (1.0 - share) + 1e-9).floor()));
+        let [half, most, nearly_all] = std::array::from_fn(|share| course.gone(share));
         let beyond = points.iter().filter(|point| point.age > self.beyond).map(|point| point.count);
         Eta {
             present: count,
             half,
             most,
             nearly_all,
-            last,
+            last: course.last(),
             band: (course.all_gone(0.1), course.all_gone(0.9)),
-            left_at_deadline: deadline
-                .map(|deadline| self.left(&points, &self.behind(&points), deadline.as_seconds()).0),
+            left_at_deadline: deadline.map(|deadline| self.expected(&points, deadline)),
             beyond: beyond.sum(),
             recorded: self.lifetimes.recorded(),
         }
@@ -160,34 +159,48 @@ impl<'a> Estimator<'a> {
         points
     }
 
+    fn expected(&self, points: &[Point], after: Span) -> f64 {
+        let behind = self.behind(points);
+        self.left(points, &behind, after.as_seconds()).map(|(weight, left, _)| weight * left).sum()
+    }
+
     /// The hazard that the sessions have behind them, by each curve.
     fn behind(&self, points: &[Point]) -> Vec<Vec<f64>> {
         self.curves.iter().map(|curve| points.iter().map(|point| curve.sum(point.age)).collect()).collect()
     }
 
-    /// How many are expected to be left after a time, and how likely it is that none is.
-    fn left(&self, points: &[Point], behind: &[Vec<f64>], time: f64) -> (f64, f64) {
-        let (mut left, mut none) = (0.0, 0.0);
-        for (curve, behind) in self.curves.iter().zip(behind) {
+    /// What is to be expected after a time, by each curve: how many are left, and how likely it is that none is.
+    fn left<'b>(
+        &'b self,
+        points: &'b [Point],
+        behind: &'b [Vec<f64>],
+        time: f64,
+    ) -> impl Iterator<Item = (f64, f64, f64)> + 'b {
+        self.curves.iter().zip(behind).map(move |(curve, behind)| {
             let (mut sum, mut ln_none) = (0.0, 0.0);
             for (point, behind) in points.iter().zip(behind) {
                 let stays = (behind - curve.sum(point.age + time)).exp();
                 sum += point.count * stays;
                 ln_none += point.count * (-stays).ln_1p();
             }
-            left += curve.weight * sum;
-            none += curve.weight * ln_none.exp();
-        }
-        (left, none)
+            (curve.weight, sum, ln_none.exp())
+        })
     }
 
-    fn course(&self, points: &[Point]) -> Course {
+    /// `targets`: how many may be left.
+    fn course(&self, points: &[Point], targets: [f64; 3]) -> Course {
         let behind = self.behind(points);
-        let mut course = Course { left: Vec::with_capacity(TIMES), none: Vec::with_capacity(TIMES) };
+        let mut course = Course::default();
         for step in 0..TIMES {
-            let (left, none) = self.left(points, &behind, time(step));
-            course.left.push(left);
+            let (mut none, mut few) = (0.0, [0.0; 3]);
+            for (weight, left, nobody) in self.left(points, &behind, time(step)) {
+                none += weight * nobody;
+                for (few, target) in few.iter_mut().zip(targets) {
+                    *few += weight * if target < 1.0 { nobody } else { at_most(target, left) };
+                }
+            }
             course.none.push(none);
+            course.few.iter_mut().zip(few).for_each(|(course, few)| course.push(few));
             if none > 0.999 {
                 break;
             }
@@ -196,18 +209,26 @@ impl<'a> Estimator<'a> {
     }
 }
 
-/// How a drain is expected to go.
-#[derive(Clone, Debug)]
+/// How likely it is that not more than `count` are left where `expected` are: Poisson's, by Wilson and Hilferty.
+fn at_most(count: f64, expected: f64) -> f64 {
+    let shape = count + 1.0;
+    let far = ((expected / shape).cbrt() - 1.0 + 1.0 / (9.0 * shape)) * 3.0 * shape.sqrt();
+    ln_normal_beyond(far).exp()
+}
+
+/// How a drain is expected to go, at each of the times.
+#[derive(Clone, Debug, Default)]
 struct Course {
-    left: Vec<f64>,
+    /// How likely it is that nobody is left.
     none: Vec<f64>,
+    /// How likely it is that these shares have gone.
+    few: [Vec<f64>; 3],
 }
 
 impl Course {
-    /// When this share of `count` has gone, as likely as not.
-    fn gone(&self, count: f64, share: f64) -> Span {
-        let left = (count * (1.0 - share) + 1e-9).floor();
-        if left < 1.0 { self.all_gone(0.5) } else { crossing(&self.left, |value| value <= left + 0.5, left + 0.5) }
+    /// When this share has gone, as likely as not.
+    fn gone(&self, share: usize) -> Span {
+        crossing(&self.few[share], 0.5)
     }
 
     /// The one guess at the end that is least wrong as likely as not, by its share of the truth.
@@ -225,16 +246,16 @@ impl Course {
 
     /// When it is so likely that nobody is left.
     fn all_gone(&self, likely: f64) -> Span {
-        crossing(&self.none, |value| value >= likely, likely)
+        crossing(&self.none, likely)
     }
 }
 
 /// When a value is reached, between two of the times that were looked at.
-fn crossing(values: &[f64], is_reached: impl Fn(f64) -> bool, wanted: f64) -> Span {
-    let Some(step) = values.iter().position(|value| is_reached(*value)) else {
+fn crossing(values: &[f64], wanted: f64) -> Span {
+    let Some(step) = values.iter().position(|value| *value >= wanted) else {
         return Span::seconds(time(values.len().saturating_sub(1)) as u64);
     };
-    let Some(before) = step.checked_sub(1) else { return if values[0] == wanted { Span(250) } else { Span::ZERO } };
+    let Some(before) = step.checked_sub(1) else { return Span::ZERO };
     let share = (wanted - values[before]) / (values[step] - values[before]);
     let seconds = time(before) * (time(step) / time(before)).powf(share);
     Span((seconds * 1000.0) as u64)

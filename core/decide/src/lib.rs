@@ -10,6 +10,7 @@ pub mod guards;
 pub mod ledger;
 pub mod maintenance;
 pub mod protect;
+pub mod recorder;
 pub mod resolve;
 pub mod services;
 pub mod stay;

@@ -111,7 +111,7 @@ fn from(record: &str) -> std::result::Result<Lifetimes, String> {
         return Err(format!("it has {} ages and {} hours", kept.ages.len(), kept.hours.len()));
     }
     let all = kept.ages.iter().chain(&kept.hours);
-    if all.into_iter().any(|(one, two, three)| [one, two, three].into_iter().any(|sum| !(*sum >= 0.0))) {
+    if all.into_iter().any(|(one, two, three)| [one, two, three].into_iter().any(|sum| *sum < 0.0)) {
         return Err("a sum is negative".to_owned());
     }
     let mut lifetimes = Lifetimes::new(Wall(kept.faded_ms));

@@ -21,6 +21,7 @@ mod maintenance;
 mod notices;
 mod observe;
 mod protect;
+mod recorder;
 mod resident;
 mod say;
 mod sources;

@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) standing: crate::protect::Standing,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
+    /// What it learns of lifetimes.
+    pub(crate) recorder: crate::recorder::Recorder,
     /// The maintenance that it drives.
     pub(crate) maintenance: Driven,
     /// Services that are being started again: nothing keeps them down meanwhile.
@@ -96,6 +98,7 @@ impl World {
             queued: tokio::sync::Notify::new(),
             standing: crate::protect::Standing::default(),
             runs: Runs::default(),
+            recorder: crate::recorder::Recorder::default(),
             maintenance: Driven::default(),
             starting: Mutex::default(),
             store: Mutex::new(store),

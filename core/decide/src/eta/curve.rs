@@ -140,14 +140,19 @@ impl Steps {
     }
 }
 
-/// What was seen at each age, pulled to what explains it, the more the less it is.
+/// What was seen at each age, pulled to what explains it, the more the less it is. Beyond all that was seen it does not rise:
+/// who has outlived all others is not about to go for that.
 fn hazards(lifetimes: &Lifetimes, way: &Way, node: [f64; 2]) -> [f64; BINS] {
+    let last = lifetimes.ages.iter().rposition(|sums| sums.ended > 0.0).unwrap_or(0);
+    let mut most = f64::INFINITY;
     std::array::from_fn(|bin| {
         let by_law = match way.below.get(bin) {
             Some(hazard) => *hazard,
             None => way.law.law.ln_hazard(node, middle(bin)).exp(),
         };
         let sums = lifetimes.ages.get(bin).copied().unwrap_or_default();
-        (sums.ended + PULL) / (sums.watched + PULL / by_law.max(1e-12))
+        let hazard = (sums.ended + PULL) / (sums.watched + PULL / by_law.max(1e-12));
+        most = if bin > last { hazard.min(most) } else { hazard };
+        most
     })
 }

@@ -43,7 +43,7 @@ impl Law {
     fn ln_prior(self, [first, second]: [f64; 2]) -> f64 {
         let normal = |x: f64, mean: f64, sd: f64| -((x - mean) / sd).powi(2) / 2.0;
         match self {
-            Self::Power => normal(first, -6.0, 6.0) + normal(second, -0.3, 0.5),
+            Self::Power => normal(first, -6.0, 6.0) + normal(second, -0.15, 0.3),
             Self::LogNormal => normal(first, 6.0, 6.0) + normal(second, 0.0, 0.7),
         }
     }
@@ -69,7 +69,7 @@ fn ln_normal_hazard(x: f64) -> f64 {
 }
 
 /// The logarithm of `1 - Phi(x)`: Chebyshev's fit to `erfc`, right to seven digits at any `x`.
-fn ln_normal_beyond(x: f64) -> f64 {
+pub(super) fn ln_normal_beyond(x: f64) -> f64 {
     const FIT: [f64; 10] = [
         -1.265_512_23,
         1.000_023_68,

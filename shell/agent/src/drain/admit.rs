@@ -78,6 +78,7 @@ pub(crate) fn admit(
         after: Vec::new(),
         written: false,
         leaks: Vec::new(),
+        foreseen: crate::recorder::Foreseen::default(),
         gates_lost: 0,
         requester: wish.requester.clone(),
         service: service.clone(),

@@ -245,6 +245,7 @@ impl Watch<'_> {
         sessions.retain(|session| ids.contains(&session.id));
         let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
         let reply = self.reply.clone();
+        world.recorder.ours(ids.iter().copied());
         let verb = if how == How::Goodbye { "told goodbye" } else { "destroyed" };
         tokio::spawn(async move {
             let came = end::end(&service, sessions, how)

@@ -31,6 +31,7 @@ pub(crate) struct Tracked {
     /// How often somebody else took the gate away while we watched.
     pub(crate) gates_lost: u32,
     pub(crate) leaks: Vec<Session>,
+    pub(crate) foreseen: crate::recorder::Foreseen,
 }
 
 /// Refusals over the lives of several gates: somebody may remove one, and its counter with it.
@@ -96,6 +97,7 @@ impl Tracked {
             deadline_in_seconds: say::seconds(self.drain.deadline_at().map(|at| at.since(now.mono))),
             refused: self.refused(),
             why: self.drain.why(now.mono).to_string(),
+            eta: self.foreseen.at(now.mono),
         }
     }
 
