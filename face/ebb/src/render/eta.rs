@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use super::words::{STRONG, WARN, duration, many, paint, roughly};
 use super::{Said, Text, View, common};
 
+/// Of fewer sessions no share of nine in ten is told.
+const MANY: u64 = 10;
+
 /// Forecasts, as they come.
 #[derive(Debug, Default)]
 pub struct Etas;
@@ -24,6 +27,9 @@ impl Text for Etas {
 #[must_use]
 pub fn report(eta: &Eta, view: &View) -> String {
     let mut out = format!("{}\n", line(eta, view));
+    if eta.recorded == 0 {
+        out.push_str("  a resident agent learns it from sessions that come and go: `ebb help agent`\n");
+    }
     if let Some(forecast) = eta.forecast.filter(|forecast| forecast.beyond > 0) {
         let older = "older than nearly all that were ever seen: of their like little is known";
         let count = many(forecast.beyond, "session");
@@ -57,12 +63,12 @@ pub fn line(eta: &Eta, view: &View) -> String {
     let there = match eta.sessions {
         Some(0) => format!("{when}no session"),
         Some(count) => format!("{when}{}", many(count, "session")),
-        None => format!("{when}an unknown number of sessions"),
+        None => return format!("{name}: unknown: the hour of {} was not looked at", clock(eta.from, view, false)),
     };
     let Some(forecast) = eta.forecast else {
         let why = match eta.recorded < eta.needed {
             true => format!("{} sessions recorded, {} needed", eta.recorded, eta.needed),
-            false => "that hour of the week was never looked at".to_owned(),
+            false => "that hour of the week was not looked at".to_owned(),
         };
         return format!("{name}: {there}; when they will have gone is unknown: {why}");
     };
@@ -85,13 +91,14 @@ pub fn line(eta: &Eta, view: &View) -> String {
     line
 }
 
-/// While a drain is watched: `90 % gone in 12 min, the last in 20 min to 1 h 5 min`.
+/// While a drain is watched: `90 % gone in 12 min, the last in 20 min to 1 h 5 min`. Of the last few no shares are told.
 #[must_use]
-pub fn live(forecast: &Forecast, passed: f64) -> String {
+pub fn live(forecast: &Forecast, left: Option<u64>, passed: f64) -> String {
     let later = |seconds: f64| about((seconds - passed).max(0.0));
     let (most, from, to) = (forecast.most_seconds, forecast.last_from_seconds, forecast.last_to_seconds);
     let last = format!("the last in {} to {}", later(from), later(to));
-    if most > passed { format!("90 % gone in {}, {last}", later(most)) } else { last }
+    let many = left.is_some_and(|left| left >= MANY);
+    if many && most > passed { format!("90 % gone in {}, {last}", later(most)) } else { last }
 }
 
 /// A forecast has no seconds beyond ten minutes, and no minutes beyond a day.
@@ -153,12 +160,13 @@ mod tests {
             text(&unknown),
             "nginx: 212 sessions; when they will have gone is unknown: 40 sessions recorded, 200 needed\n"
         );
-        let never = Eta { sessions: None, usual: true, forecast: None, best: None, ..fixture::eta() };
-        assert_eq!(
-            text(&never),
-            "nginx: at 07:30 usually an unknown number of sessions; when they will have gone is unknown: that hour of the \
-             week was never looked at\n"
+        let none = Eta { recorded: 0, ..unknown };
+        assert!(
+            text(&none)
+                .ends_with("needed\n  a resident agent learns it from sessions that come and go: `ebb help agent`\n")
         );
+        let never = Eta { sessions: None, usual: true, forecast: None, best: None, ..fixture::eta() };
+        assert_eq!(text(&never), "nginx: unknown: the hour of 07:30 was not looked at\n");
         let nobody = Eta { sessions: Some(0), best: None, ..fixture::eta() };
         assert_eq!(text(&nobody), "nginx: no session: nothing to wait for\n");
         let mut old = fixture::eta();
@@ -187,8 +195,9 @@ mod tests {
     #[test]
     fn in_a_drain_it_runs_with_the_clock() {
         let forecast = fixture::eta().forecast.unwrap();
-        assert_eq!(live(&forecast, 0.0), "90 % gone in 25 min, the last in 36 min to 2 h 44 min");
-        assert_eq!(live(&forecast, 1800.0), "the last in 6 min 00 s to 2 h 14 min");
-        assert_eq!(live(&forecast, 1e9), "the last in 0 s to 0 s");
+        assert_eq!(live(&forecast, Some(10), 0.0), "90 % gone in 25 min, the last in 36 min to 2 h 44 min");
+        assert_eq!(live(&forecast, Some(10), 1800.0), "the last in 6 min 00 s to 2 h 14 min");
+        assert_eq!(live(&forecast, Some(10), 1e9), "the last in 0 s to 0 s");
+        assert_eq!(live(&forecast, Some(3), 0.0), "the last in 36 min to 2 h 44 min");
     }
 }

@@ -132,7 +132,7 @@ fn line(progress: &Progress, since: Duration, pad: usize, columns: usize) -> Str
         parts.push((2, format!("oldest {} {}", printable(peer), age(oldest))));
     }
     if let Some(forecast) = &progress.eta {
-        parts.push((2, super::eta::live(forecast, since)));
+        parts.push((2, super::eta::live(forecast, progress.left, since)));
     }
     if progress.ending_per_minute > 0.0 {
         parts.push((3, format!("{:.0}/min ending", progress.ending_per_minute)));

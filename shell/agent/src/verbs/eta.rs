@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebb_decide::eta::{Estimator, NEEDED};
 use ebb_link::Reply;
-use ebb_model::{Ages, Eta, Lifetimes, Now, Service, Span, Wall, Why};
+use ebb_model::{Ages, Door, Eta, Lifetimes, Now, Service, Span, Wall, Why};
 use ebb_wire::v1::{self, BestHour, EtaRequest, Forecast, Frame};
 use jiff::Timestamp;
 
@@ -20,6 +20,10 @@ const HOURS: u64 = 24;
 pub(crate) async fn answer(world: &Arc<World>, request: EtaRequest, reply: &Reply) -> Result<(), Why> {
     let around = look::around(world).await?;
     let service = around.one(&request.service)?.clone();
+    if !is_learnt(&service) {
+        let what = format!("{} has no TCP door, and how long UDP flows live is not learnt", service.name);
+        return Err(Why::Unsupported { what, help: format!("`ebb sessions {}` shows who is there", service.name) });
+    }
     let book = Book::of(&around.services);
     let asked = Asked { at: request.at, deadline: request.deadline_seconds.map(Span::seconds), best: true };
     let eta = of(world, &service, &book, &asked).await?;
@@ -34,7 +38,13 @@ pub(crate) async fn of_plan(
     book: &Book,
     deadline: Option<Span>,
 ) -> Option<v1::Eta> {
-    of(world, service, book, &Asked { at: None, deadline, best: false }).await.ok()
+    let asked = Asked { at: None, deadline, best: false };
+    if is_learnt(service) { of(world, service, book, &asked).await.ok() } else { None }
+}
+
+/// How long UDP flows live is not learnt: they are only known where a gate learns them.
+fn is_learnt(service: &Service) -> bool {
+    service.doors.iter().any(Door::is_tcp)
 }
 
 /// What is asked.
