@@ -73,9 +73,9 @@ type Forecasts = [Vec<Came>; LEFT.len()];
 
 fn drains(population: &Population, recorded: f64, known: &Lifetimes) -> Result<(Forecasts, Forecasts), String> {
     let (mut ours, mut best): (Forecasts, Forecasts) = (Default::default(), Default::default());
-    // Few of the chosen seeds leave too little recorded: they are passed over.
+    // Others than those with which the estimator was made. A few leave too little recorded: they are passed over.
     for seed in 0..DRAINS {
-        let drain = population.drained(recorded, seed * 7919 + recorded as u64);
+        let drain = population.drained(recorded, seed * 104_729 + 1_000_003 + recorded as u64);
         let (Ok(estimator), Ok(all_known)) = (Estimator::new(&drain.lifetimes), Estimator::new(known)) else {
             continue;
         };
