@@ -3,12 +3,14 @@
 
 pub mod drain;
 pub mod effective;
+pub mod eta;
 pub mod expiry;
 pub mod gate;
 pub mod guards;
 pub mod ledger;
 pub mod maintenance;
 pub mod protect;
+pub mod recorder;
 pub mod resolve;
 pub mod services;
 pub mod stay;

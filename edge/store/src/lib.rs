@@ -6,11 +6,13 @@
 mod checks;
 mod copy;
 mod format;
+mod lifetimes;
 mod notices;
 mod runs;
 mod server;
 
 pub use copy::copy;
+pub use lifetimes::KeptLifetimes;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -26,8 +28,8 @@ use server::{HELD, forget_unheld};
 
 /// Version of the tables; a file of a newer one is refused.
 ///
-/// 1: holds, records, baselines, events. 2: checks.
-const SCHEMA: i64 = 2;
+/// 1: holds, records, baselines, events. 2: checks. 3: lifetimes.
+const SCHEMA: i64 = 3;
 /// Another process holds the write lock for milliseconds; this long means that something is wrong.
 const BUSY: Duration = Duration::from_secs(10);
 /// What helps where the store is damaged.
@@ -625,6 +627,9 @@ CREATE TABLE IF NOT EXISTS journal (
   entry TEXT NOT NULL, step TEXT, word TEXT, text TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS checks (label TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS lifetimes (
+  service TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL, record TEXT NOT NULL, boot_id TEXT NOT NULL, following BLOB NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_service ON events (service, sequence);
 ";
 

@@ -12,6 +12,7 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::drain::DrainArgs;
 use crate::commands::end::EndArgs;
+use crate::commands::eta::EtaArgs;
 use crate::commands::events::EventsArgs;
 use crate::commands::gate::GateArgs;
 use crate::commands::hold::HoldArgs;
@@ -115,6 +116,9 @@ pub enum Verb {
     /// List the sessions of a service, and why each is still here
     #[command(after_long_help = commands::sessions::EXAMPLES)]
     Sessions(SessionsArgs),
+    /// Say when those who are connected will have gone, and which hour is best for a drain
+    #[command(after_long_help = commands::eta::EXAMPLES)]
+    Eta(EtaArgs),
     /// End chosen sessions of a service
     #[command(after_long_help = commands::end::EXAMPLES)]
     End(EndArgs),
@@ -158,7 +162,7 @@ pub enum Verb {
 
 /// Commands by task, as `ebb --help` lists them.
 const TASKS: [(&str, &[&str]); 6] = [
-    ("Look", &["services", "sessions", "status", "check", "doctor", "events"]),
+    ("Look", &["services", "sessions", "eta", "status", "check", "doctor", "events"]),
     ("Take out of service", &["drain", "watch", "end", "maintenance"]),
     ("Bring back", &["resume"]),
     ("Holds", &["hold", "release", "holds"]),

@@ -8,6 +8,7 @@ pub mod config;
 pub mod doctor;
 pub mod drain;
 pub mod end;
+pub mod eta;
 pub mod events;
 pub mod gate;
 pub mod hold;
@@ -53,6 +54,7 @@ pub async fn run(verb: Verb, client: &Client, screen: &mut Screen) -> Result<Exi
         Verb::Services(args) => services::run(&args, client, screen).await,
         Verb::Drain(args) => drain::run(&args, client, screen).await,
         Verb::Sessions(args) => sessions::run(&args, client, screen).await,
+        Verb::Eta(args) => eta::run(&args, client, screen).await,
         Verb::End(args) => end::run(&args, client, screen).await,
         Verb::Resume(args) => resume::run(&args, client, screen).await,
         Verb::Hold(args) => hold::run(&args, client, screen).await,

@@ -139,6 +139,7 @@ impl Exit {
             | Frame::Setting(_)
             | Frame::Ended(_)
             | Frame::Listed(_)
+            | Frame::Eta(_)
             | Frame::Notifier(_)
             | Frame::Noticed(_)
             | Frame::Held(_)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, Checked, Door, DoorProof, DrainReport, EndReport, Event, Fault, Finding, Frame, Gate, Guard, Hold, HoldReport,
-    Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier, Outcome, Plan, Progress, Proof, Refusal,
-    RefusalKind, ResumeReport, Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
+    Age, BestHour, Checked, Door, DoorProof, DrainReport, EndReport, Eta, Event, Fault, Finding, Forecast, Frame, Gate,
+    Guard, Hold, HoldReport, Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier, Outcome, Plan, Progress,
+    Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 
@@ -125,6 +125,7 @@ pub fn progress() -> Progress {
         deadline_in_seconds: Some(1610.0),
         refused: 31,
         why: "37 sessions are left".to_owned(),
+        eta: None,
     }
 }
 
@@ -265,6 +266,30 @@ pub fn listed() -> Listed {
     Listed { service: "nginx".to_owned(), total: 212, shown: 100, orphans: 3 }
 }
 
+pub fn eta() -> Eta {
+    let at = |hour: &str| format!("2026-11-2{hour}:00Z").parse().unwrap();
+    Eta {
+        service: "nginx".to_owned(),
+        from: at("1T07:30"),
+        sessions: Some(212),
+        usual: false,
+        recorded: 4000,
+        needed: 200,
+        forecast: Some(Forecast {
+            half_seconds: 360.0,
+            most_seconds: 1500.0,
+            nearly_all_seconds: 4440.0,
+            last_seconds: 4800.0,
+            last_from_seconds: 2160.0,
+            last_to_seconds: 9840.0,
+            left_at_deadline: Some(17.0),
+            beyond: 0,
+        }),
+        deadline_seconds: Some(1800),
+        best: Some(BestHour { at: at("2T04:00"), sessions: 12, most_seconds: 1500.0, last_to_seconds: 4800.0 }),
+    }
+}
+
 pub fn plan() -> Plan {
     Plan {
         service: service(),
@@ -272,6 +297,7 @@ pub fn plan() -> Plan {
         warnings: vec!["nginx cuts what is left 5 s after its stop".to_owned()],
         sessions: vec![session()],
         total: 212,
+        eta: Some(Eta { best: None, ..eta() }),
     }
 }
 
@@ -342,6 +368,7 @@ pub fn frames() -> Vec<Frame> {
         Frame::Status(status()),
         Frame::Ended(ended()),
         Frame::Listed(listed()),
+        Frame::Eta(eta()),
         Frame::Held(held()),
         Frame::Released(HoldReport { shut: false, ..held() }),
         Frame::Notifier(notifier()),

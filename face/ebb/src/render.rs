@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod doors;
 pub mod drain;
 pub mod end;
+pub mod eta;
 pub mod events;
 pub mod hold;
 pub mod holds;

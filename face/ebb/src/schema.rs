@@ -23,6 +23,7 @@ const fn kind(frame: &Frame) -> &'static str {
         Frame::Status(_) => "status",
         Frame::Ended(_) => "ended",
         Frame::Listed(_) => "listed",
+        Frame::Eta(_) => "eta",
         Frame::Held(_) => "held",
         Frame::Released(_) => "released",
         Frame::Finding(_) => "finding",

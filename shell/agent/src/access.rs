@@ -33,6 +33,7 @@ pub(crate) const fn acts(request: &Request) -> bool {
         Request::Protect(_) => true,
         Request::Services { .. }
         | Request::Sessions(_)
+        | Request::Eta(_)
         | Request::Holds
         | Request::Status { .. }
         | Request::Doctor

@@ -58,6 +58,7 @@ async fn perform(world: &Arc<World>, request: Request, by: &Who, reply: &Reply) 
         Request::Drain(request) => drain::answer(world, request, by, reply).await,
         Request::Watch(request) => drain::watch(world, &request, reply).await,
         Request::Sessions(request) => verbs::sessions::answer(world, request, reply).await,
+        Request::Eta(request) => verbs::eta::answer(world, request, reply).await,
         Request::End(request) => verbs::end::answer(world, request, by, reply).await,
         Request::Resume(request) => verbs::resume::answer(world, request, reply).await,
         Request::Hold(request) => verbs::hold::place(world, request, by, reply).await,

@@ -22,6 +22,7 @@ mod maintenance;
 mod notices;
 mod observe;
 mod protect;
+mod recorder;
 mod resident;
 mod say;
 mod sources;

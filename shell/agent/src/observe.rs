@@ -81,6 +81,13 @@ impl Book {
         doors.iter().filter(move |door| best.is_some() && score(door) == best).map(|(_, index)| *index)
     }
 
+    /// Whose a TCP connection at `local` was, if that can be only one's.
+    pub(crate) fn owner(&self, local: SocketAddr) -> Option<&ServiceName> {
+        let mut all = self.whose(local, None, Door::is_tcp);
+        let first = all.next()?;
+        all.next().is_none().then(|| &self.services[first].name)
+    }
+
     fn may_enter(&self, index: usize, peer: SocketAddr) -> bool {
         self.services[index].except.iter().any(|range| range.contains(peer.ip()))
     }
@@ -140,6 +147,20 @@ fn walk(
         .map_err(|error| Why::Unread { what: "the sessions".into(), cause: chain(&error) })?;
     }
     Ok(())
+}
+
+/// Every TCP session of `of`: its service, name, and age as far as the kernel tells it. Handshakes and what only the kernel
+/// still owns are left out. Blocking.
+pub(crate) fn lives(
+    book: &Book,
+    of: &BTreeSet<ServiceName>,
+    each: &mut dyn FnMut(&ServiceName, SessionId, Age),
+) -> Result<(), Why> {
+    walk(book, of, &mut |name, _, row| {
+        if !matches!(convert::state(row), SessionState::Opening | SessionState::Orphan) {
+            each(name, SessionId(row.cookie), age(row));
+        }
+    })
 }
 
 fn has_udp(book: &Book, name: &ServiceName) -> bool {

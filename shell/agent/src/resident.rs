@@ -13,7 +13,7 @@ use ebb_systemd::Notify;
 use crate::keeper::Keeper;
 use crate::protect::Protector;
 use crate::world::World;
-use crate::{Place, StartError, drain, handle, notices, protect};
+use crate::{Place, StartError, drain, handle, notices, protect, recorder};
 
 /// Members of this group may look.
 pub(crate) const READERS: &str = "ebb";
@@ -165,9 +165,11 @@ impl Resident {
             () = reload => {}
             () = notices::send(&self.world) => {}
             () = Protector::new(&self.world).run() => {}
+            () = recorder::run(&self.world) => {}
             () = stop => {}
         }
         let _ = self.notify.stopping();
+        recorder::save(&self.world);
         // Nobody would look after it: a reboot that is refused for ever is worse than one that is not.
         if let Err(why) = protect::withdraw(&self.world).await {
             self.world.complain(&format!("what protects sessions could not be taken away: {why}"));

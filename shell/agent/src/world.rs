@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) standing: crate::protect::Standing,
     /// Drains under way in this agent.
     pub(crate) runs: Runs,
+    /// What it learns of lifetimes.
+    pub(crate) recorder: crate::recorder::Recorder,
     /// The maintenance that it drives.
     pub(crate) maintenance: Driven,
     /// Daemons that refuse new work themselves, because we asked them to.
@@ -99,6 +101,7 @@ impl World {
             queued: tokio::sync::Notify::new(),
             standing: crate::protect::Standing::default(),
             runs: Runs::default(),
+            recorder: crate::recorder::Recorder::default(),
             maintenance: Driven::default(),
             refusing: Refusing::default(),
             starting: Mutex::default(),

@@ -1,7 +1,9 @@
 //! Version 1.
 
+mod eta;
 mod reply;
 mod request;
 
+pub use eta::*;
 pub use reply::*;
 pub use request::*;

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{Eta, Forecast};
+
 /// One line of an answer. `--json` prints each as one JSON object with its `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -28,6 +30,8 @@ pub enum Frame {
     Resumed(ResumeReport),
     /// One service of `ebb status`.
     Status(Status),
+    /// When the sessions of a service will have gone.
+    Eta(Eta),
     /// Sessions were ended, or would be.
     Ended(EndReport),
     /// All sessions have been listed.
@@ -79,6 +83,7 @@ impl Frame {
             Self::Finding(finding) => finding.service.as_deref(),
             Self::Ended(report) => Some(&report.service),
             Self::Listed(listed) => Some(&listed.service),
+            Self::Eta(eta) => Some(&eta.service),
             Self::Session(_)
             | Self::Step(_)
             | Self::Maintenance(_)
@@ -501,6 +506,9 @@ pub struct Progress {
     pub refused: u64,
     /// What it waits for.
     pub why: String,
+    /// When those who are left will have gone; none if that is not known.
+    #[serde(default)]
+    pub eta: Option<Forecast>,
 }
 
 /// One door's part of a proof.
@@ -704,6 +712,9 @@ pub struct Plan {
     pub sessions: Vec<Session>,
     /// How many are connected.
     pub total: u64,
+    /// When they will have gone; none if they could not be counted.
+    #[serde(default)]
+    pub eta: Option<Eta>,
 }
 
 /// How far a step of a maintenance is.

@@ -18,6 +18,8 @@ pub enum Request {
     Drain(DrainRequest),
     /// List the sessions of one service.
     Sessions(SessionsRequest),
+    /// When the sessions of one service will have gone.
+    Eta(EtaRequest),
     /// End sessions of one service.
     End(EndRequest),
     /// Bring services back.
@@ -155,6 +157,21 @@ pub struct SessionsRequest {
     pub processes: bool,
     /// Look up the names of clients' addresses.
     pub names: bool,
+}
+
+/// `ebb eta`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EtaRequest {
+    /// Which service.
+    pub service: String,
+    /// A drain that would begin then, with those who are usually there at that hour; now if none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub at: Option<jiff::Timestamp>,
+    /// How many would be left after so many seconds.
+    #[serde(default)]
+    pub deadline_seconds: Option<u64>,
 }
 
 /// Which sessions to end.

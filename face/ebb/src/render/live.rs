@@ -131,6 +131,9 @@ fn line(progress: &Progress, since: Duration, pad: usize, columns: usize) -> Str
     if let (Some(peer), Some(oldest)) = (&progress.oldest_peer, progress.oldest_age) {
         parts.push((2, format!("oldest {} {}", printable(peer), age(oldest))));
     }
+    if let Some(forecast) = &progress.eta {
+        parts.push((2, super::eta::live(forecast, progress.left, since)));
+    }
     if progress.ending_per_minute > 0.0 {
         parts.push((3, format!("{:.0}/min ending", progress.ending_per_minute)));
     }
@@ -198,6 +201,13 @@ mod tests {
         ] {
             assert_eq!(line(&progress, Duration::ZERO, 0, columns), expected);
         }
+    }
+
+    #[test]
+    fn where_lifetimes_are_known_it_says_when_it_will_be_over() {
+        let progress = Progress { eta: fixture::eta().forecast, ..fixture::progress() };
+        let line = line(&progress, seconds(60), 0, usize::MAX);
+        assert!(line.contains("  90 % gone in 24 min, the last in 35 min to 2 h 43 min  "), "{line}");
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub fn plan(plan: &Plan, view: &View) -> String {
         out.push('\n');
     }
     out.push_str(&connected(plan, view));
+    if let Some(eta) = &plan.eta {
+        out.push_str(&format!("\n{}", super::eta::report(eta, view)));
+    }
     out.push_str("\nNothing was changed.\n");
     out
 }
@@ -72,6 +75,9 @@ mod tests {
              connected now: 212 sessions, the oldest 1:\n\
              \x20 ID    PEER                 AGE  IDLE      IN    OUT  STATE        PROCESS     WHY\n\
              \x20 1a2f  10.0.0.7:51234  ≥ 41 min  12 s  1.5 kB  33 MB  established  nginx[812]  idle\n\
+             \n\
+             nginx: 212 sessions; half gone by 07:36, 90 % by 07:55, 99 % by 08:44; the last one between 08:06 and 10:14 \
+             (8 of 10); at a deadline of 30 min 00 s 17 would be left\n\
              \n\
              Nothing was changed.\n"
         );

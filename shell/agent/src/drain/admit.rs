@@ -79,6 +79,7 @@ pub(crate) fn admit(
         written: false,
         leaks: Vec::new(),
         view: None,
+        foreseen: crate::recorder::Foreseen::default(),
         gates_lost: 0,
         requester: wish.requester.clone(),
         service: service.clone(),

@@ -265,6 +265,7 @@ impl Watch<'_> {
         let sessions = self.sessions_of(index).await;
         let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
         let (reply, daemon) = (self.reply.clone(), one.view.as_ref().map(|view| view.daemon.clone()));
+        world.recorder.ours(ids.iter().copied());
         let verb = if how == How::Goodbye { "told goodbye" } else { "destroyed" };
 
         tokio::spawn(async move {

@@ -34,8 +34,8 @@ pub(crate) async fn tell_all(
         if service.doors.is_empty() {
             return Err(no_door(service));
         }
-        let (one, book) = ((*service).clone(), book.clone());
-        let sessions = tokio::task::spawn_blocking(move || observe::sessions(&book, &one.name, None))
+        let (one, its) = ((*service).clone(), book.clone());
+        let sessions = tokio::task::spawn_blocking(move || observe::sessions(&its, &one.name, None))
             .await
             .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?;
         let mut warnings = warnings(service, &ebb_wire::v1::Which::default());
@@ -55,6 +55,7 @@ pub(crate) async fn tell_all(
             warnings,
             sessions: sessions.iter().map(say::session).collect(),
             total,
+            eta: crate::verbs::eta::of_plan(world, service, &book, spec.deadline).await,
         };
         reply.send(Frame::Plan(plan)).await;
     }

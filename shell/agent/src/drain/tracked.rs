@@ -34,6 +34,7 @@ pub(crate) struct Tracked {
     pub(crate) leaks: Vec<Session>,
     /// What its daemon tells, if it has one that does.
     pub(crate) view: Option<View>,
+    pub(crate) foreseen: crate::recorder::Foreseen,
 }
 
 /// Refusals over the lives of several gates: somebody may remove one, and its counter with it.
@@ -99,6 +100,7 @@ impl Tracked {
             deadline_in_seconds: say::seconds(self.drain.deadline_at().map(|at| at.since(now.mono))),
             refused: self.refused(),
             why: self.drain.why(now.mono).to_string(),
+            eta: self.foreseen.at(now.mono),
         }
     }
 

@@ -342,7 +342,9 @@ impl<'a> Watch<'a> {
             return;
         }
         self.said = now.mono;
-        for one in self.tracked.iter().filter(|one| !one.drain.is_over()) {
+        for one in self.tracked.iter_mut().filter(|one| !one.drain.is_over()) {
+            let left = one.drain.tally().left;
+            one.foreseen.look(self.world, &one.service.name, left, one.drain.deadline_at(), now);
             self.reply.offer(Frame::Progress(one.progress(now)));
         }
     }

@@ -63,6 +63,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, re
     };
     if !request.dry_run && !chosen.is_empty() {
         check_destroy().await?;
+        world.recorder.ours(chosen.iter().map(|session| session.id));
         let pause = pause_between(&request, chosen.len());
         let grace = Duration::from_millis(request.grace_ms);
         let daemon = daemon.as_ref();

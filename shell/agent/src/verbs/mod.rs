@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod end;
+pub(crate) mod eta;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod notify;
