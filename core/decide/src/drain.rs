@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 
 use ebb_model::{
-    Census, DoorProof, DrainSpec, How, Mono, Oldest, Outcome, Proof, SessionId, Span, Tally, Then, Up, Why,
+    Census, DoorProof, DrainSpec, How, Mono, Oldest, Outcome, Proof, SessionId, Span, Tally, Then, Up, When, Why,
 };
 
 use crate::ledger::{Ledger, Seen};
@@ -42,6 +42,8 @@ const TURNED_AWAY_BEFORE: Span = Span::seconds(10);
 const DESTROY_AGAIN: Span = Span::seconds(2);
 /// Within a grace, between two goodbyes to those whom the first one spared: a transaction may have ended since.
 const GOODBYE_AGAIN: Span = Span::seconds(2);
+/// Before the deadline, who did not heed a goodbye hears the next one after so long.
+const EARLY_AGAIN: Span = Span::seconds(60);
 
 /// What was seen or done.
 #[derive(Clone, Debug)]
@@ -162,7 +164,10 @@ pub struct Drain {
     unread: Option<Why>,
     empty_since: Option<Mono>,
     empty_censuses: u32,
-    destroyed_at: Option<Mono>,
+    /// When those whom a destruction did not end are destroyed again.
+    destroy_again: Option<Mono>,
+    /// Until then the goodbyes that were begun before the deadline take, as they are spread out.
+    early_until: Option<Mono>,
     up: Up,
     proof: Option<Proof>,
 }
@@ -190,7 +195,8 @@ impl Drain {
             unread: None,
             empty_since: None,
             empty_censuses: 0,
-            destroyed_at: None,
+            destroy_again: None,
+            early_until: None,
             up: Up::Running,
             proof: None,
         }
@@ -383,11 +389,14 @@ impl Drain {
             }
             return Vec::new();
         }
-        if self.phase == Phase::Draining && self.destroyed_at.is_some_and(|at| now.since(at) >= DESTROY_AGAIN) {
+        if self.phase == Phase::Draining && self.destroy_again.is_some_and(|at| now >= at) {
             return self.end(How::Destroy, now);
         }
-        if self.deadline_over || self.deadline.is_none_or(|at| now < at) || self.phase != Phase::Draining {
+        if self.deadline_over || self.phase != Phase::Draining {
             return Vec::new();
+        }
+        if self.deadline.is_none_or(|at| now < at) {
+            return self.early(now);
         }
         if self.blocking() == 0 && self.unread.is_none() {
             return Vec::new(); // it only settles
@@ -397,7 +406,8 @@ impl Drain {
         actions.extend(match self.spec.then {
             Then::Ask => self.over(Outcome::DeadlineReached),
             Then::End => {
-                self.phase = Phase::Ending { until: now + self.spec.grace, again: now + GOODBYE_AGAIN };
+                let said = now + self.spec.pace.spread(self.ledger.endable().count());
+                self.phase = Phase::Ending { until: said + self.spec.grace, again: said + GOODBYE_AGAIN };
                 self.end(How::Goodbye, now)
             }
             Then::Cut => self.end(How::Destroy, now),
@@ -405,10 +415,39 @@ impl Drain {
         actions
     }
 
+    /// Says goodbye before the deadline to those classes that are not to be waited for.
+    fn early(&mut self, now: Mono) -> Vec<Action> {
+        let DrainSpec { idle, active, pace, .. } = self.spec;
+        if idle == active && idle == When::Deadline || self.early_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        let class = |is_idle: bool| if is_idle { idle == When::Now } else { active == When::Now };
+        let since = Mono(now.0.saturating_sub(EARLY_AGAIN.0));
+        let ids = self.ledger.ask(class, since, now);
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        if pace.is_none() {
+            self.ledger.ending(&ids, How::Goodbye);
+        } else {
+            self.early_until = Some(now + pace.spread(ids.len()));
+        }
+        vec![Action::End(How::Goodbye, ids), Action::TakeCensus]
+    }
+
+    /// The turn of these has come in an ending that is spread out. False: they are not to be ended any more.
+    pub fn turn(&mut self, how: How, ids: &[SessionId]) -> bool {
+        let ends = matches!(self.phase, Phase::Draining | Phase::Ending { .. });
+        if ends {
+            self.ledger.ending(ids, how);
+        }
+        ends
+    }
+
     fn end(&mut self, how: How, now: Mono) -> Vec<Action> {
         let ids: Vec<SessionId> = self.ledger.endable().collect();
         if how == How::Destroy {
-            self.destroyed_at = Some(now);
+            self.destroy_again = Some(now + self.spec.pace.spread(ids.len()) + DESTROY_AGAIN);
         }
         if ids.is_empty() && self.blocking() > 0 && self.unread.is_none() {
             // UDP flows, or sessions that may be another service's: nothing more can be done about them.
@@ -417,7 +456,10 @@ impl Drain {
         if ids.is_empty() {
             return Vec::new();
         }
-        self.ledger.ending(&ids, how);
+        // In one that is spread out each is meant when its turn has come.
+        if self.spec.pace.is_none() {
+            self.ledger.ending(&ids, how);
+        }
         vec![Action::End(how, ids), Action::TakeCensus]
     }
 
@@ -548,7 +590,7 @@ impl Drain {
         if matches!(self.phase, Phase::Ending { .. }) {
             self.phase = Phase::Draining;
         }
-        self.destroyed_at = None;
+        (self.destroy_again, self.early_until) = (None, None);
         self.ledger.spare();
         self.spec = spec;
     }

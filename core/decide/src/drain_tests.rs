@@ -1,5 +1,5 @@
 use super::*;
-use ebb_model::{Age, Door, Proto, Reach, Requester, ServiceName, SessionState};
+use ebb_model::{Age, Door, Pace, Proto, Reach, Requester, ServiceName, SessionState};
 
 fn seen(id: u64) -> Seen {
     let peer = "10.0.0.9:1000".parse().unwrap();
@@ -10,6 +10,7 @@ fn seen(id: u64) -> Seen {
         age: Age::Unknown,
         may_enter: false,
         counts: true,
+        idle: false,
     }
 }
 
@@ -431,4 +432,68 @@ fn in_2000_random_worlds_nobody_is_dropped_and_drained_is_true() {
         outcomes.insert(format!("{:?}", outcome.unwrap_or_else(|| panic!("world {seed} never ends"))));
     }
     assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+}
+
+fn idle(id: u64) -> Seen {
+    Seen { idle: true, ..seen(id) }
+}
+
+fn mixed(seen: Vec<Seen>) -> Input {
+    Input::Census { seen, cost: Span(1), cookies: false }
+}
+
+#[test]
+fn who_is_idle_or_becomes_so_hears_a_goodbye_before_the_deadline_and_nobody_is_destroyed() {
+    let spec = DrainSpec { idle: When::Now, ..DrainSpec::default() };
+    let mut drain = draining(spec, &[1, 2]);
+    let goodbye = |ids: &[u64]| Action::End(How::Goodbye, ids.iter().copied().map(SessionId).collect());
+    let actions = drain.step(mixed(vec![idle(1), seen(2)]), Mono(1000));
+    assert_eq!(actions, [goodbye(&[1]), Action::TakeCensus]);
+    assert_eq!(drain.step(mixed(vec![idle(1), seen(2)]), Mono(2000)), [], "said once");
+    assert_eq!(drain.step(mixed(vec![idle(1), idle(2)]), Mono(3000)), [goodbye(&[2]), Action::TakeCensus]);
+    // Who does not heed it hears it again after a while.
+    assert_eq!(drain.step(mixed(vec![idle(1)]), Mono(70_000)), [goodbye(&[1]), Action::TakeCensus]);
+    let tally = drain.ledger().tally();
+    assert_eq!((tally.by_us, tally.by_themselves, tally.left), (1, 0, 1));
+}
+
+#[test]
+fn those_at_work_alone_can_be_told_goodbye_at_once() {
+    let spec = DrainSpec { active: When::Now, ..DrainSpec::default() };
+    let mut drain = Drain::new(spec, None, Ledger::default(), Mono(0));
+    drain.step(Input::Placed, Mono(0));
+    drain.step(Input::Shut { cookies: false }, Mono(1));
+    drain.step(Input::Proved(proofs(Ok(()))), Mono(1));
+    let actions = drain.step(mixed(vec![idle(1), seen(2)]), Mono(2));
+    assert!(actions.contains(&Action::End(How::Goodbye, vec![SessionId(2)])), "{actions:?}");
+}
+
+#[test]
+fn an_ending_that_is_spread_out_has_its_time_and_then_its_grace() {
+    let pace = Pace { per_hour: Some(3600), over: None };
+    let then = DrainSpec { deadline: Some(Span(9000)), then: Then::End, pace, ..DrainSpec::default() };
+    let mut drain = draining(then, &[1, 2, 3, 4]);
+    let actions = drain.step(Input::Tick, Mono(9000));
+    assert!(actions.iter().any(|action| matches!(action, Action::End(How::Goodbye, ids) if ids.len() == 4)));
+    // One has gone before its turn: by itself.
+    drain.step(Input::Closed(vec![SessionId(4)]), Mono(9100));
+    assert!(drain.turn(How::Goodbye, &[SessionId(1)]));
+    drain.step(Input::Closed(vec![SessionId(1)]), Mono(9200));
+    let tally = drain.ledger().tally();
+    assert_eq!((tally.by_us, tally.by_themselves), (1, 1));
+    // Four in four seconds, and five of grace.
+    let destroys = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::End(How::Destroy, _)));
+    assert!(!destroys(&drain.step(census(&[2, 3]), Mono(17_900))));
+    assert!(destroys(&drain.step(census(&[2, 3]), Mono(18_000))));
+    // Taken back, nobody's turn comes.
+    drain.step(Input::Released(Why::NotDrained { service: ServiceName::new("x").unwrap() }), Mono(18_001));
+    assert!(!drain.turn(How::Destroy, &[SessionId(2)]));
+}
+
+#[test]
+fn a_pace_is_a_rate_or_a_time() {
+    assert_eq!(Pace { per_hour: Some(360_000), over: None }.spread(5000), Span::seconds(50));
+    assert_eq!(Pace { per_hour: None, over: Some(Span::seconds(9)) }.spread(3), Span::seconds(9));
+    assert_eq!(Pace { per_hour: Some(1), over: Some(Span::seconds(9)) }.spread(0), Span::ZERO);
+    assert_eq!(Pace::default().spread(5), Span::ZERO);
 }

@@ -8,7 +8,7 @@ mod fit;
 #[cfg(test)]
 mod tests;
 
-use ebb_model::{Ages, Eta, Forecast, Hour, Lifetimes, Span, WEEK_HOURS};
+use ebb_model::{Age, Ages, Eta, Forecast, Hour, Lifetimes, Span, WEEK_HOURS};
 
 use curve::{BINS, Curve, curves};
 use fit::ln_normal_beyond;
@@ -89,6 +89,15 @@ impl<'a> Estimator<'a> {
             beyond: beyond.sum(),
             recorded: self.lifetimes.recorded(),
         }
+    }
+
+    /// How likely one session of this age ends by itself within a time.
+    #[must_use]
+    pub fn ends_within(&self, age: Age, time: Span) -> f64 {
+        let mut one = Ages::default();
+        one.add(age);
+        let count = one.count();
+        if count > 0.0 { 1.0 - (self.expected(&self.points(&one), time) / count).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// How old the sessions usually are, and how many there are, at an hour of the week; none if it was never looked at.

@@ -20,6 +20,8 @@ pub struct Seen {
     pub may_enter: bool,
     /// *Drained* waits for it. It does not for replication, or for a connection that only carries what its daemon tells.
     pub counts: bool,
+    /// Nothing is under way on it: an end now loses nothing.
+    pub idle: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,9 @@ struct Entry {
     counts: bool,
     /// It cannot be ended by us.
     kept: bool,
+    idle: bool,
+    /// When it was told goodbye before the deadline.
+    asked: Option<Mono>,
 }
 
 /// Who was there when the gate was shut, and what became of them.
@@ -51,8 +56,15 @@ impl Ledger {
     /// census does not find ended while nobody watched.
     #[must_use]
     pub fn continued(baseline: BTreeSet<SessionId>, at_start: u64) -> Self {
-        let unseen =
-            Entry { state: SessionState::Established, excepted: false, ending: None, counts: true, kept: false };
+        let unseen = Entry {
+            state: SessionState::Established,
+            excepted: false,
+            ending: None,
+            counts: true,
+            kept: false,
+            idle: false,
+            asked: None,
+        };
         let mut counts = Counts::default();
         baseline.iter().for_each(|_| counts.add(unseen.state, false));
         Self {
@@ -96,8 +108,10 @@ impl Ledger {
                 self.note_oldest(session);
             }
             let before = self.present.get(&session.id);
-            let (ending, kept) = before.map_or((None, false), |entry| (entry.ending, entry.kept));
-            present.insert(session.id, Entry { state: session.state, excepted, ending, counts: session.counts, kept });
+            let (ending, kept, asked) =
+                before.map_or((None, false, None), |entry| (entry.ending, entry.kept, entry.asked));
+            let Seen { state, counts, idle, .. } = *session;
+            present.insert(session.id, Entry { state, excepted, ending, counts, kept, idle, asked });
         }
         // A session ends when nobody but the kernel owns its socket any more, or when the socket is gone.
         let orphaned = |entry: &Entry| entry.state == SessionState::Orphan;
@@ -152,9 +166,22 @@ impl Ledger {
         }
     }
 
+    /// Those of a class who are to be told goodbye before the deadline, and were not since `since`. Remembers that they
+    /// are now.
+    pub fn ask(&mut self, class: impl Fn(bool) -> bool, since: Mono, now: Mono) -> Vec<SessionId> {
+        let mut asked = Vec::new();
+        for (id, entry) in &mut self.present {
+            if endable(entry) && class(entry.idle) && entry.asked.is_none_or(|at| at < since) {
+                entry.asked = Some(now);
+                asked.push(*id);
+            }
+        }
+        asked
+    }
+
     /// Nobody is meant to be ended any more.
     pub fn spare(&mut self) {
-        self.present.values_mut().for_each(|entry| entry.ending = None);
+        self.present.values_mut().for_each(|entry| (entry.ending, entry.asked) = (None, None));
     }
 
     /// Remembers that these cannot be ended by us.
@@ -215,10 +242,7 @@ impl Ledger {
 
     /// Those that can be ended: a UDP flow has no connection that the kernel could end.
     pub fn endable(&self) -> impl Iterator<Item = SessionId> + '_ {
-        let endable = |entry: &Entry| {
-            entry.counts && !entry.kept && entry.state != SessionState::Orphan && entry.state != SessionState::Flow
-        };
-        self.present.iter().filter(move |(_, entry)| endable(entry)).map(|(id, _)| *id)
+        self.present.iter().filter(|(_, entry)| endable(entry)).map(|(id, _)| *id)
     }
 
     /// The oldest, as of the last whole census.
@@ -255,13 +279,17 @@ impl Ledger {
     }
 }
 
+const fn endable(entry: &Entry) -> bool {
+    entry.counts && !entry.kept && !matches!(entry.state, SessionState::Orphan | SessionState::Flow)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn seen(id: u64, state: SessionState, may_enter: bool) -> Seen {
         let peer = "10.0.0.9:1000".parse().unwrap();
-        Seen { id: SessionId(id), peer, state, age: Age::AtLeast(Span(id)), may_enter, counts: true }
+        Seen { id: SessionId(id), peer, state, age: Age::AtLeast(Span(id)), may_enter, counts: true, idle: false }
     }
 
     fn open(id: u64) -> Seen {

@@ -22,6 +22,41 @@ pub enum How {
     Destroy,
 }
 
+/// When sessions of a class are told goodbye.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    /// At the deadline, with `Then::End`; until then they are waited for.
+    #[default]
+    Deadline,
+    /// As soon as they are seen. Nobody is destroyed before the deadline.
+    Now,
+}
+
+/// How endings are spread out, so that those who come back elsewhere do not all come at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// At most so many in an hour.
+    pub per_hour: Option<u64>,
+    /// Over so much time at least.
+    pub over: Option<Span>,
+}
+
+impl Pace {
+    /// Whether anything is spread out.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.per_hour.is_none() && self.over.is_none()
+    }
+
+    /// How long `count` endings take; milliseconds, rounded up.
+    #[must_use]
+    pub fn spread(self, count: usize) -> Span {
+        let count = count as u64;
+        let by_rate = self.per_hour.map_or(0, |rate| count.saturating_mul(3_600_000).div_ceil(rate.max(1)));
+        Span(by_rate).max(self.over.filter(|_| count > 0).unwrap_or(Span::ZERO))
+    }
+}
+
 /// What was asked of a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainSpec {
@@ -37,6 +72,12 @@ pub struct DrainSpec {
     pub grace: Span,
     /// How long UDP flows are learnt before others are refused.
     pub learn: Span,
+    /// When those who are idle are told goodbye.
+    pub idle: When,
+    /// When those who are at work are.
+    pub active: When,
+    /// How endings are spread out.
+    pub pace: Pace,
 }
 
 impl Default for DrainSpec {
@@ -48,6 +89,9 @@ impl Default for DrainSpec {
             settle: Span::seconds(2),
             grace: Span::seconds(5),
             learn: Span::seconds(30),
+            idle: When::Deadline,
+            active: When::Deadline,
+            pace: Pace::default(),
         }
     }
 }

@@ -24,7 +24,7 @@ mod why;
 
 pub use daemon::{Abilities, Ability, Busy, DaemonKind, DaemonSettings, Ended, Role, Use, UseKind, Uses};
 pub use door::{Door, Proto, Reach, UnixDoor};
-pub use drain::{DoorProof, DrainSpec, How, Outcome, Proof, Report, Tally, Then};
+pub use drain::{DoorProof, DrainSpec, How, Outcome, Pace, Proof, Report, Tally, Then, When};
 pub use event::{Event, EventKind, Field};
 pub use guard::{Change, Checks, Fact, Guard, Login, Measured, Others, Permit, Trend, Unit, Verdict};
 pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resume_server};

@@ -66,6 +66,49 @@ impl fmt::Display for Stay {
     }
 }
 
+impl Stay {
+    /// What it means, and what helps; none where there is nothing to do but wait. The reason is without its numbers.
+    #[must_use]
+    pub fn advice(&self, service: &ServiceName) -> Option<(&'static str, String)> {
+        Some(match self {
+            Self::Idle => (
+                "idle",
+                format!("an end loses nothing: `ebb drain {service} --idle now`, or `ebb end {service} --idle-over 10m`"),
+            ),
+            Self::Unresponsive { .. } => (
+                "unresponsive peer",
+                "the client has lost its network or its power, and the kernel gives up after minutes: an end loses nothing"
+                    .to_owned(),
+            ),
+            Self::NotAccepted => (
+                "not yet accepted",
+                format!("{service} does not take them up: is it busy, or does it hang?"),
+            ),
+            Self::WaitsForService => (
+                "client closed, waits for the service",
+                format!("{service} still works for them, or has forgotten to close: look at the process that holds them"),
+            ),
+            Self::NotLoggedIn => {
+                ("never logged in", format!("an end loses nothing: `ebb drain {service} --idle now` ends them too"))
+            }
+            Self::Inside => {
+                ("in mid-work", "an end undoes what they have begun: a goodbye spares them until their grace is over".to_owned())
+            }
+            Self::Ghost => (
+                "ghost: no connection",
+                format!("{service} keeps what has no connection any more, until its own time-out"),
+            ),
+            Self::Active
+            | Self::Opening
+            | Self::Closing
+            | Self::Excepted
+            | Self::Resumable
+            | Self::Carries
+            | Self::NoUser(_) => return None,
+        })
+    }
+}
+
 /// Why something was refused, failed or cannot be known. Its text is for the operator;
 /// [`Why::help`] is what they can do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Proto, Reach, Record,
-    Requester, ServerHold, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, Who,
+    Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Pace, Proto, Reach,
+    Record, Requester, ServerHold, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, When, Who,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,14 @@ struct SpecV1 {
     settle_ms: u64,
     grace_ms: u64,
     learn_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    idle_now: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    active_now: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    per_hour: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -292,6 +300,10 @@ fn spec_to(spec: &DrainSpec) -> SpecV1 {
         settle_ms: spec.settle.0,
         grace_ms: spec.grace.0,
         learn_ms: spec.learn.0,
+        idle_now: spec.idle == When::Now,
+        active_now: spec.active == When::Now,
+        per_hour: spec.pace.per_hour,
+        over_ms: spec.pace.over.map(|span| span.0),
     }
 }
 
@@ -303,6 +315,9 @@ fn spec_from(spec: &SpecV1) -> Result<DrainSpec, String> {
         settle: Span(spec.settle_ms),
         grace: Span(spec.grace_ms),
         learn: Span(spec.learn_ms),
+        idle: if spec.idle_now { When::Now } else { When::Deadline },
+        active: if spec.active_now { When::Now } else { When::Deadline },
+        pace: Pace { per_hour: spec.per_hour, over: spec.over_ms.map(Span) },
     })
 }
 

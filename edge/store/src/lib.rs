@@ -430,13 +430,7 @@ impl Store {
         if self.absent {
             return Ok(());
         }
-        self.db
-            .execute(
-                &format!("INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
-                params![record.service.as_str(), format::record_to(record)],
-            )
-            .map(drop)
-            .map_err(failed("write a record"))?;
+        write_record(&self.db, record).map_err(failed("write a record"))?;
         self.write_copy();
         Ok(())
     }
@@ -484,21 +478,27 @@ impl Store {
         }
     }
 
-    /// Keeps which sessions were there when the gate was shut: any other is a leak, also after a crash.
+    /// Keeps which sessions were there when the gate was shut, and what is remembered beside, in one: any other is a leak,
+    /// also after a crash.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep_baseline(&mut self, service: &ServiceName, sessions: &BTreeSet<SessionId>) -> Result<()> {
+    pub fn keep_baseline(&mut self, record: &Record, sessions: &BTreeSet<SessionId>) -> Result<()> {
         if self.absent {
             return Ok(());
         }
+        let what = "write the sessions at the start";
         let blob: Vec<u8> = sessions.iter().flat_map(|id| id.0.to_le_bytes()).collect();
-        self.db
-            .execute(
-                &format!("INSERT OR REPLACE INTO baselines (service, ids) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
-                params![service.as_str(), blob],
-            )
-            .map_err(failed("write the sessions at the start"))?;
+        let service = record.service.as_str();
+        let txn = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        txn.execute(
+            &format!("INSERT OR REPLACE INTO baselines (service, ids) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
+            params![service, blob],
+        )
+        .map_err(failed(what))?;
+        write_record(&txn, record).map_err(failed(what))?;
+        txn.commit().map_err(failed(what))?;
+        self.write_copy();
         Ok(())
     }
 
@@ -707,3 +707,11 @@ fn put_record(db: &Connection, record: &Record) -> rusqlite::Result<usize> {
 
 #[cfg(test)]
 mod tests;
+
+/// Of one that nobody holds any more nothing is written.
+fn write_record(db: &Connection, record: &Record) -> rusqlite::Result<usize> {
+    db.execute(
+        &format!("INSERT OR REPLACE INTO records (service, record) SELECT ?1, ?2 WHERE ?1 IN {HELD}"),
+        params![record.service.as_str(), format::record_to(record)],
+    )
+}

@@ -112,7 +112,7 @@ fn the_record_goes_with_the_last_hold_only() {
     let mut store = Store::open(&dir.0).unwrap();
     store.place(&hold("operator"), &record()).unwrap();
     store.place(&hold("deploy"), &record()).unwrap();
-    store.keep_baseline(&name("nginx"), &[SessionId(1), SessionId(u64::MAX)].into()).unwrap();
+    store.keep_baseline(&record(), &[SessionId(1), SessionId(u64::MAX)].into()).unwrap();
     assert!(store.release(&name("nginx"), &Requester::operator()).unwrap());
     assert!(!store.release(&name("nginx"), &Requester::operator()).unwrap());
     assert_eq!(store.records().unwrap().len(), 1);
@@ -122,7 +122,7 @@ fn the_record_goes_with_the_last_hold_only() {
     assert_eq!(store.baseline(&name("nginx")).unwrap(), None);
     // A drain that learns of the release later leaves nothing behind.
     store.remember(&record()).unwrap();
-    store.keep_baseline(&name("nginx"), &[SessionId(1)].into()).unwrap();
+    store.keep_baseline(&record(), &[SessionId(1)].into()).unwrap();
     assert_eq!((store.records().unwrap().len(), store.baseline(&name("nginx")).unwrap()), (0, None));
 }
 
@@ -157,7 +157,7 @@ fn who_only_looks_makes_nothing() {
     assert_eq!((looks.holds().unwrap().len(), looks.records().unwrap().len()), (0, 0));
     assert!(looks.is_writable());
     looks.remember(&record()).unwrap();
-    looks.keep_baseline(&name("nginx"), &[SessionId(1)].into()).unwrap();
+    looks.keep_baseline(&record(), &[SessionId(1)].into()).unwrap();
     assert!(!looks.release(&name("nginx"), &Requester::operator()).unwrap());
     looks.catch_up().unwrap();
     assert!(!dir.0.exists(), "nothing was there to be written");

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Age, BestHour, Checked, Door, DoorProof, DrainReport, EndReport, Eta, Event, Fault, Finding, Forecast, Frame, Gate,
-    Guard, Hold, HoldReport, Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier, Outcome, Plan, Progress,
-    Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Setting, Status, Step, StepState, Trend, Verdict,
+    Advice, Age, AtDeadline, BestHour, Checked, Door, DoorProof, DrainReport, EndReport, Eta, Event, Fault, Finding,
+    Forecast, Frame, Gate, Guard, Hold, HoldReport, Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier,
+    Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Setting, Status, Step,
+    StepState, Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 
@@ -107,6 +108,7 @@ pub fn session() -> Session {
         uses: 0,
         seen_by: "kernel".to_owned(),
         counts: true,
+        at_deadline: None,
     }
 }
 
@@ -263,7 +265,17 @@ pub fn ended() -> EndReport {
 }
 
 pub fn listed() -> Listed {
-    Listed { service: "nginx".to_owned(), total: 212, shown: 100, orphans: 3 }
+    Listed {
+        service: "nginx".to_owned(),
+        total: 212,
+        shown: 100,
+        orphans: 3,
+        advice: vec![Advice {
+            why: "idle".to_owned(),
+            count: 180,
+            text: "an end loses nothing: `ebb drain nginx --idle now`".to_owned(),
+        }],
+    }
 }
 
 pub fn eta() -> Eta {

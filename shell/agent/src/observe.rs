@@ -101,6 +101,10 @@ pub(crate) struct Count {
     pub(crate) cost: Span,
 }
 
+/// Where no daemon tells better, a connection on which nothing has moved for so long is idle: longer than the think time
+/// between two requests, and shorter than what a server keeps open for nothing (75 s with nginx).
+const IDLE: Span = Span::seconds(60);
+
 /// Counts the sessions of `of`. Blocking.
 pub(crate) fn count(book: &Book, of: &BTreeSet<ServiceName>) -> Result<Count, Why> {
     let began = Instant::now();
@@ -113,6 +117,7 @@ pub(crate) fn count(book: &Book, of: &BTreeSet<ServiceName>) -> Result<Count, Wh
             age: age(row),
             may_enter: book.may_enter(index, row.peer),
             counts: true,
+            idle: idle(row) >= IDLE && convert::state(row) == SessionState::Established,
         };
         if let Some(list) = seen.get_mut(name) {
             list.push(session);
@@ -179,6 +184,7 @@ fn add_flows(book: &Book, seen: &mut BTreeMap<ServiceName, Vec<Seen>>) -> Result
                 age: Age::Unknown,
                 may_enter: book.may_enter(index, flow.peer),
                 counts: true,
+                idle: false,
             });
         }
     }

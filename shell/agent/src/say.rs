@@ -120,6 +120,7 @@ pub(crate) fn session(session: &Session) -> v1::Session {
         uses: session.uses.len() as u64,
         seen_by: session.seen_by.as_str().to_owned(),
         counts: session.counts(),
+        at_deadline: None,
     }
 }
 

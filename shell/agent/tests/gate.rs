@@ -10,7 +10,8 @@ use ebb_agent::Place;
 use ebb_kernel::diag::{self, Query};
 use ebb_kernel::netns::{Links, Ns, Prefix, die_with_parent, in_ns};
 use ebb_wire::v1::{
-    Choose, DrainRequest, EndRequest, Frame, HoldRequest, Outcome, Request, ResumeRequest, Service, Then, Which, Wish,
+    Choose, DrainRequest, EndRequest, Frame, HoldRequest, Outcome, Request, ResumeRequest, Service, Then, When, Which,
+    Wish,
 };
 
 /// Bounds every wait; nothing takes that long.
@@ -185,6 +186,10 @@ fn drain(service: &Service) -> DrainRequest {
         settle_ms: 100,
         grace_ms: 0,
         learn_seconds: 0,
+        idle: When::Wait,
+        active: When::Wait,
+        rate_per_second: None,
+        over_seconds: None,
         dry_run: false,
     }
 }

@@ -462,6 +462,28 @@ pub struct Session {
     pub seen_by: String,
     /// Whether *drained* waits for it.
     pub counts: bool,
+    /// What becomes of it at the deadline of the drain that it stands in the way of.
+    pub at_deadline: Option<AtDeadline>,
+}
+
+/// What becomes of a session at a deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AtDeadline {
+    /// How likely it has ended by itself before, 0 to 1; none if too little is known of lifetimes.
+    pub gone: Option<f64>,
+    /// What is done to it else: `left`, `goodbye`, `cut`.
+    pub then: String,
+}
+
+/// What can be done about sessions that are here for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Advice {
+    /// The reason, as `why` of a session says it, without its numbers.
+    pub why: String,
+    /// How many sessions are.
+    pub count: u64,
+    /// What it means, and what helps.
+    pub text: String,
 }
 
 /// The list of sessions is complete.
@@ -475,6 +497,8 @@ pub struct Listed {
     pub shown: u64,
     /// Sockets that only the kernel still owns: no sessions.
     pub orphans: u64,
+    /// For each reason that somebody can do something about.
+    pub advice: Vec<Advice>,
 }
 
 /// How far a drain is.

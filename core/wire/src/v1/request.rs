@@ -104,6 +104,17 @@ pub enum Then {
     Cut,
 }
 
+/// When sessions of a class are told goodbye.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// They are waited for; at the deadline with `end`.
+    #[default]
+    Wait,
+    /// As soon as they are seen.
+    Now,
+}
+
 /// `ebb drain`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -124,6 +135,18 @@ pub struct DrainRequest {
     pub grace_ms: u64,
     /// How long UDP flows are learnt at doors that are not shut yet, in seconds.
     pub learn_seconds: u64,
+    /// When those who are idle are told goodbye.
+    #[serde(default)]
+    pub idle: When,
+    /// When those who are at work are.
+    #[serde(default)]
+    pub active: When,
+    /// At most so many are ended in a second.
+    #[serde(default)]
+    pub rate_per_second: Option<f64>,
+    /// Endings are spread out over so many seconds.
+    #[serde(default)]
+    pub over_seconds: Option<u64>,
     /// Print what would happen, and change nothing. Wins over everything else.
     pub dry_run: bool,
 }
@@ -184,6 +207,8 @@ pub enum Choose {
     Peer(String),
     /// Those idle for longer than this, in seconds.
     IdleOver(u64),
+    /// Those of this user, as the service's daemon names them.
+    User(String),
     /// All.
     All,
 }

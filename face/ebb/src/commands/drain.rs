@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use ebb_link::Client;
 use ebb_model::Span;
-use ebb_wire::v1::{DrainRequest, MaintenanceStart, Request, Then, Wish};
+use ebb_wire::v1::{self, DrainRequest, MaintenanceStart, Request, Then, Wish};
 
 use super::again;
 use super::ask::{Answer, Leave, ask};
@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::render::drain::Drain;
 use crate::screen::Screen;
-use crate::values::{duration, whole_seconds};
+use crate::values::{duration, rate, whole_seconds};
 
 /// How it is typed.
 pub const EXAMPLES: &str = "\
@@ -26,6 +26,8 @@ EXAMPLES
       wait for half an hour at most, then say who is left; exit code 3
   ebb drain postgresql --deadline 2h --then end --reason \"kernel upgrade\"
       after two hours end who is left, and stop it
+  ebb drain postgresql --idle now --over 5m --deadline 2h
+      end who is idle, spread over five minutes, and wait for those at work
   ebb drain nginx --no-stop --except 10.0.0.0/8
       leave it running, and let 10.0.0.0/8 in to test it
   ebb drain --all --not ssh
@@ -62,9 +64,39 @@ pub struct DrainArgs {
     /// With --then end: time between the goodbye and the end
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s", hide_short_help = true)]
     grace: Span,
+    /// When idle sessions are told goodbye: at the deadline with --then end, or at once
+    #[arg(long, value_enum, value_name = "WHEN", conflicts_with = "server")]
+    idle: Option<When>,
+    /// When sessions that are at work are told goodbye
+    #[arg(long, value_enum, value_name = "WHEN", conflicts_with = "server")]
+    active: Option<When>,
+    /// End at most so many, as in 100/s or 30/m: those who come back elsewhere do not all come at once
+    #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with = "server")]
+    rate: Option<f64>,
+    /// Spread endings evenly over this time
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "server"])]
+    over: Option<Span>,
     /// How long UDP flows are learnt before others are refused
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s", hide_short_help = true)]
     udp_learn: Span,
+}
+
+/// When sessions of a class are told goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// At the deadline
+    Wait,
+    /// At once; whoever does not heed it is left alone until the deadline
+    Now,
+}
+
+impl From<When> for v1::When {
+    fn from(when: When) -> Self {
+        match when {
+            When::Wait => Self::Wait,
+            When::Now => Self::Now,
+        }
+    }
 }
 
 /// What happens at a deadline.
@@ -99,6 +131,10 @@ impl DrainArgs {
             settle_ms: self.settle.0,
             grace_ms: self.grace.0,
             learn_seconds: whole_seconds(self.udp_learn),
+            idle: self.idle.map(Into::into).unwrap_or_default(),
+            active: self.active.map(Into::into).unwrap_or_default(),
+            rate_per_second: self.rate,
+            over_seconds: self.over.map(whole_seconds),
             dry_run: self.dry_run,
         }
     }

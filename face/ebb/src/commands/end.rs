@@ -23,12 +23,14 @@ EXAMPLES
       end these; `ebb sessions nginx` shows the ids
   ebb end nginx --peer 192.0.2.0/24 --dry-run
       how many come from there
+  ebb end postgresql --user report
+      end those of one user
   ebb end nginx --all --over 5m --yes
       end all, spread over five minutes, without a question";
 
 /// `ebb end`
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("choose").required(true).args(["session", "peer", "idle_over", "all"]))]
+#[command(group = ArgGroup::new("choose").required(true).args(["session", "peer", "user", "idle_over", "all"]))]
 pub struct EndArgs {
     /// Of which service
     service: String,
@@ -38,6 +40,9 @@ pub struct EndArgs {
     /// Those from this address or range
     #[arg(long, value_name = "CIDR")]
     peer: Option<String>,
+    /// Those of this user, as `ebb sessions` shows them
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
     /// Those idle for longer than this
     #[arg(long, value_name = "TIME", value_parser = duration)]
     idle_over: Option<Span>,
@@ -68,6 +73,8 @@ impl EndArgs {
     fn choose(&self) -> Choose {
         if let Some(peer) = &self.peer {
             Choose::Peer(peer.clone())
+        } else if let Some(user) = &self.user {
+            Choose::User(user.clone())
         } else if let Some(idle) = self.idle_over {
             Choose::IdleOver(whole_seconds(idle))
         } else if self.all {

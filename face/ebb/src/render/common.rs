@@ -1,7 +1,7 @@
 //! Frames that any verb may get.
 
 use ebb_model::printable;
-use ebb_wire::v1::{Event, Frame, Hold, Note, Refusal, Session};
+use ebb_wire::v1::{AtDeadline, Event, Frame, Hold, Note, Refusal, Session};
 
 use super::table::{Cell, Column, table};
 use super::words::{BAD, STRONG, WARN, age, clock, paint, roughly, shell_word};
@@ -81,8 +81,8 @@ pub fn command(verb: &str, service: &str, requester: &str) -> String {
     }
 }
 
-/// Columns of a list of sessions of which the kernel alone tells.
-const SESSION_COLUMNS: [Column; 9] = [
+/// Columns of a list of sessions of which the kernel alone tells. The last is left out where no deadline is to come.
+const SESSION_COLUMNS: [Column; 10] = [
     Column::left("ID"),
     Column::left("PEER"),
     Column::right("AGE"),
@@ -92,10 +92,11 @@ const SESSION_COLUMNS: [Column; 9] = [
     Column::cut("STATE", 5),
     Column::cut("PROCESS", 7),
     Column::cut("WHY", 12),
+    AT_DEADLINE,
 ];
 
 /// The same where a daemon tells of them too.
-const USE_COLUMNS: [Column; 8] = [
+const USE_COLUMNS: [Column; 9] = [
     Column::left("ID"),
     Column::cut("USER", 12),
     Column::cut("WHAT", 16),
@@ -104,40 +105,54 @@ const USE_COLUMNS: [Column; 8] = [
     Column::right("IDLE"),
     Column::cut("PROCESS", 7),
     Column::cut("WHY", 12),
+    AT_DEADLINE,
 ];
 
-/// How a list of sessions is shown: by who tells of them.
+const AT_DEADLINE: Column = Column::left("AT DEADLINE");
+
+/// How a list of sessions is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionTable {
-    /// The kernel alone.
-    Connections,
-    /// A daemon too.
-    Uses,
+pub struct SessionTable {
+    /// A daemon tells of them too.
+    uses: bool,
+    /// A deadline is to come.
+    deadline: bool,
 }
 
 impl SessionTable {
     /// The one that fits these.
     #[must_use]
     pub fn of(sessions: &[Session]) -> Self {
-        if sessions.iter().any(|session| session.uses > 0) { Self::Uses } else { Self::Connections }
+        Self {
+            uses: sessions.iter().any(|session| session.uses > 0),
+            deadline: sessions.iter().any(|session| session.at_deadline.is_some()),
+        }
     }
 
     /// Its columns.
     #[must_use]
-    pub const fn columns(self) -> &'static [Column] {
-        match self {
-            Self::Connections => &SESSION_COLUMNS,
-            Self::Uses => &USE_COLUMNS,
-        }
+    pub fn columns(self) -> &'static [Column] {
+        let all: &[Column] = if self.uses { &USE_COLUMNS } else { &SESSION_COLUMNS };
+        if self.deadline { all } else { &all[..all.len() - 1] }
     }
 
     /// One row of it.
     #[must_use]
     pub fn row(self, session: &Session) -> Vec<Cell> {
-        match self {
-            Self::Connections => session_row(session),
-            Self::Uses => use_row(session),
+        let mut row = if self.uses { use_row(session) } else { session_row(session) };
+        if self.deadline {
+            row.push(session.at_deadline.as_ref().map_or_else(|| "-".to_owned(), at_deadline).into());
         }
+        row
+    }
+}
+
+/// `goodbye`; `~40 % gone, else goodbye`. Nearly certain is not certain.
+fn at_deadline(at: &AtDeadline) -> String {
+    let then = printable(&at.then);
+    match at.gone.map(|gone| (gone * 100.0).round().clamp(1.0, 99.0)) {
+        Some(percent) => format!("~{percent} % gone, else {then}"),
+        None => then,
     }
 }
 

@@ -78,11 +78,17 @@ pub fn summary(listed: &Listed) -> String {
         let sockets = many(listed.orphans, "closed socket");
         text.push_str(&format!(" Beside them the kernel still finishes {sockets}, which need no service."));
     }
+    for advice in &listed.advice {
+        let why = printable(&advice.why);
+        text.push_str(&format!("\n  {} {why}: {}", advice.count, printable(&advice.text)));
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use ebb_wire::v1::AtDeadline;
+
     use super::*;
     use crate::fixture;
 
@@ -113,9 +119,27 @@ mod tests {
         assert_eq!(
             summary(&listed),
             "nginx: 212 sessions, 100 shown. Beside them the kernel still finishes 3 closed sockets, which need no \
-             service."
+             service.\n  180 idle: an end loses nothing: `ebb drain nginx --idle now`"
         );
-        assert_eq!(summary(&Listed { total: 0, shown: 0, orphans: 0, ..listed.clone() }), "nginx has no sessions.");
-        assert_eq!(summary(&Listed { total: 1, shown: 1, orphans: 0, ..listed }), "nginx: 1 session.");
+        assert_eq!(
+            summary(&Listed { total: 0, shown: 0, orphans: 0, advice: Vec::new(), ..listed.clone() }),
+            "nginx has no sessions."
+        );
+        assert_eq!(
+            summary(&Listed { total: 1, shown: 1, orphans: 0, advice: Vec::new(), ..listed }),
+            "nginx: 1 session."
+        );
+    }
+    #[test]
+    fn what_becomes_of_them_at_the_deadline_has_a_column_where_there_is_one() {
+        let at = |gone, then: &str| Session {
+            at_deadline: Some(AtDeadline { gone, then: then.to_owned() }),
+            ..fixture::session()
+        };
+        let all = [at(Some(0.42), "goodbye"), at(Some(1.0), "cut"), at(None, "left"), fixture::session()];
+        let text = common::session_table(&all, 0, None);
+        let ends: Vec<_> = text.lines().map(|line| line.rsplit("  ").next().unwrap_or_default()).collect();
+        assert_eq!(ends, ["AT DEADLINE", "~42 % gone, else goodbye", "~99 % gone, else cut", "left", "-"]);
+        assert!(!common::session_table(&all[3..], 0, None).contains("AT DEADLINE"));
     }
 }

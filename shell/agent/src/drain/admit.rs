@@ -80,6 +80,7 @@ pub(crate) fn admit(
         leaks: Vec::new(),
         view: None,
         foreseen: crate::recorder::Foreseen::default(),
+        wish: 0,
         gates_lost: 0,
         requester: wish.requester.clone(),
         service: service.clone(),

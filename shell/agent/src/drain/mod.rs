@@ -1,6 +1,7 @@
 //! `ebb drain`: admission, then the one loop.
 
 mod admit;
+mod ending;
 mod perform;
 mod plan;
 pub(crate) mod runs;
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::{Hub, Reply};
-use ebb_model::{DrainSpec, Event, EventKind, Service, ServiceName, Span, Then, Who, Why};
+use ebb_model::{DrainSpec, Event, EventKind, Service, ServiceName, Span, Then, When, Who, Why};
 use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 
 use crate::handle::refuse_all;
@@ -290,5 +291,15 @@ fn spec(request: &DrainRequest) -> DrainSpec {
         settle: Span(request.settle_ms).min(Span::seconds(3600)),
         grace: Span(request.grace_ms),
         learn: Span::seconds(request.learn_seconds),
+        idle: when(request.idle),
+        active: when(request.active),
+        pace: crate::verbs::end::pace(request.rate_per_second, request.over_seconds),
+    }
+}
+
+const fn when(when: v1::When) -> When {
+    match when {
+        v1::When::Wait => When::Deadline,
+        v1::When::Now => When::Now,
     }
 }

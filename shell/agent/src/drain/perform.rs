@@ -16,7 +16,6 @@ use super::stop;
 use super::watch::{Outside, Watch, cookies};
 use crate::knock::{knock, met, targets};
 use crate::observe;
-use crate::verbs::end;
 use crate::verbs::hold::{gate_shut, placed, release_one, tell};
 
 use crate::verbs::services::Known;
@@ -210,11 +209,10 @@ impl Watch<'_> {
         }
         let mut store = self.world.store();
         // If the disk is full the drain itself still works; only leaks after a crash cannot be told.
-        let _ = store.keep_baseline(&one.service.name, &one.drain.baseline());
-        let _ = store.remember(&one.record);
+        let _ = store.keep_baseline(&one.record, &one.drain.baseline());
     }
 
-    async fn sessions_of(&self, index: usize) -> Vec<Session> {
+    pub(super) async fn sessions_of(&self, index: usize) -> Vec<Session> {
         let (book, name) = (self.book.clone(), self.tracked[index].service.name.clone());
         let baseline = self.tracked[index].drain.baseline();
         let read = tokio::task::spawn_blocking(move || observe::sessions(&book, &name, Some(&baseline))).await;
@@ -255,46 +253,6 @@ impl Watch<'_> {
         let event =
             Event::new(self.world.now().wall, EventKind::DeadlineReached, &one.service.name, text).with("left", left);
         self.say(tell(self.world, &one.service, &event)).await;
-    }
-
-    /// Ends sessions beside the loop: a hundred thousand take seconds. Once more is the daemon's alone, and is told of
-    /// only if it did something.
-    async fn end(&self, index: usize, how: How, ids: Vec<SessionId>, again: bool) {
-        let one = &self.tracked[index];
-        let ids: BTreeSet<SessionId> = ids.into_iter().collect();
-        let sessions = self.sessions_of(index).await;
-        let (service, outside, world) = (one.service.clone(), self.outside.clone(), self.world.clone());
-        let (reply, daemon) = (self.reply.clone(), one.view.as_ref().map(|view| view.daemon.clone()));
-        world.recorder.ours(ids.iter().copied());
-        let verb = if how == How::Goodbye { "told goodbye" } else { "destroyed" };
-
-        tokio::spawn(async move {
-            let came = end::both(&service, daemon.as_ref(), sessions, &ids, how, !again)
-                .await
-                .unwrap_or_else(|why| end::Came { why: Some(why), ..end::Came::default() });
-            let count = came.goodbyes + came.cut;
-            if again && count == 0 {
-                return;
-            }
-            let (sessions, were) = if count == 1 { ("session", "was") } else { ("sessions", "were") };
-            let mut text = format!("{count} {sessions} of {} {were} {verb}", service.name);
-            if !came.kept.is_empty() {
-                let others: Vec<_> = service.shared_with.iter().map(ToString::to_string).collect();
-                text = format!("{text}; {} at a shared door may be those of {}", came.kept.len(), others.join(", "));
-            }
-            if let Some(why) = &came.why {
-                text = format!("{text}; {} were not: {why}", came.failed);
-            }
-            let event = Event::new(world.now().wall, EventKind::SessionsEnded, &service.name, text)
-                .with("how", verb)
-                .with("count", count);
-            reply.send(tell(&world, &service, &event)).await;
-            // The loop may be over by now; then nobody needs to know.
-            let _ = outside.send(Outside::Done(index, Input::WereGone(came.gone))).await;
-            if !came.kept.is_empty() {
-                let _ = outside.send(Outside::Done(index, Input::Kept(came.kept))).await;
-            }
-        });
     }
 
     async fn confirm(&mut self, index: usize) -> Vec<Input> {

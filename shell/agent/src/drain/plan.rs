@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use ebb_link::Reply;
-use ebb_model::{DrainSpec, Origin, Proto, Service, SessionState, Then, Why, duration};
+use ebb_model::{DrainSpec, Origin, Pace, Proto, Service, Session, SessionState, Then, When, Why, duration};
 use ebb_systemd::UnitName;
-use ebb_wire::v1::{Frame, Plan, Sort};
+use ebb_wire::v1::{self, Frame, Plan, Sort};
 
 use super::admit::warnings;
 use crate::look::no_door;
 use crate::observe::{self, Book};
 use crate::verbs::hold::Checked;
+use crate::verbs::outlook::Outlook;
 use crate::verbs::services::{Known, tell};
 use crate::verbs::sessions::{pids, sort};
 use crate::world::World;
-use crate::{converge, say};
+use crate::{converge, daemons, say};
 
 /// Sessions that a plan names.
 const NAMED: usize = 20;
@@ -38,22 +39,31 @@ pub(crate) async fn tell_all(
         let sessions = tokio::task::spawn_blocking(move || observe::sessions(&its, &one.name, None))
             .await
             .map_err(|error| Why::Unread { what: "the sessions".into(), cause: error.to_string() })?;
-        let mut warnings = warnings(service, &ebb_wire::v1::Which::default());
+        let mut warnings = warnings(service, &v1::Which::default());
         warnings.extend(stop_warnings(world, service, spec).await);
         let mut sessions = sessions.unwrap_or_else(|why| {
             warnings.push(why.to_string());
             Vec::new()
         });
+        if let Some(Err(why)) = daemons::join(world, service, &mut sessions).await {
+            warnings.push(format!("the kernel's view alone: {why}"));
+        }
         sessions.retain(|session| session.state != SessionState::Orphan);
         let total = sessions.len() as u64;
         sort(&mut sessions, Sort::Age);
         sessions.truncate(NAMED);
         observe::add_processes(&mut sessions, &pids(service));
+        let outlook = Outlook::of_spec(world, service, spec);
+        let mut outlook = outlook.as_ref().map(Outlook::ready);
+        let mut told = |session: &Session| v1::Session {
+            at_deadline: outlook.as_mut().map(|outlook| outlook.of(session)),
+            ..say::session(session)
+        };
         let plan = Plan {
             service: tell(service, known, None, seen.as_ref()),
             steps: steps(service, wish, spec, seen.as_ref()),
             warnings,
-            sessions: sessions.iter().map(say::session).collect(),
+            sessions: sessions.iter().map(&mut told).collect(),
             total,
             eta: crate::verbs::eta::of_plan(world, service, &book, spec.deadline).await,
         };
@@ -91,6 +101,7 @@ fn steps(service: &Service, wish: &Checked, spec: &DrainSpec, seen: Option<&conv
         }
         (Some(span), Then::Cut) => format!("for {}; then destroy the connections that remain", duration(span)),
     };
+    steps.extend(endings(spec));
     steps.push(format!("wait until no session has been left for {}, {deadline}", duration(spec.settle)));
     if spec.stop {
         steps.extend(stop_steps(service));
@@ -98,6 +109,25 @@ fn steps(service: &Service, wish: &Checked, spec: &DrainSpec, seen: Option<&conv
         steps.push(format!("leave {name} running, drained and held"));
     }
     steps
+}
+
+/// What is ended before the deadline, and how fast.
+fn endings(spec: &DrainSpec) -> Option<String> {
+    let who = match (spec.idle, spec.active) {
+        (When::Now, When::Now) => "say goodbye to everybody at once",
+        (When::Now, When::Deadline) => "say goodbye to those who are idle, also to those who become so",
+        (When::Deadline, When::Now) => "say goodbye to those who are at work",
+        (When::Deadline, When::Deadline) if spec.then == Then::Ask => return None,
+        (When::Deadline, When::Deadline) => "endings at the deadline",
+    };
+    let pace = match spec.pace {
+        Pace { per_hour: Some(rate), .. } if rate >= 3600 => format!(", {} a second at most", rate / 3600),
+        Pace { per_hour: Some(rate), .. } => format!(", {rate} an hour at most"),
+        Pace { over: Some(span), .. } => format!(", spread over {}", duration(span)),
+        Pace { .. } if spec.idle == spec.active && spec.idle == When::Deadline => return None,
+        Pace { .. } => String::new(),
+    };
+    Some(format!("{who}{pace}, the idle first"))
 }
 
 fn stop_steps(service: &Service) -> Vec<String> {

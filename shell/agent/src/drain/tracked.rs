@@ -35,6 +35,8 @@ pub(crate) struct Tracked {
     /// What its daemon tells, if it has one that does.
     pub(crate) view: Option<View>,
     pub(crate) foreseen: crate::recorder::Foreseen,
+    /// How often it was asked for in another way: what was begun for the wish before is not gone on with.
+    pub(crate) wish: u64,
 }
 
 /// Refusals over the lives of several gates: somebody may remove one, and its counter with it.

@@ -1,13 +1,13 @@
 //! What the daemons of the services that are drained tell of their sessions, asked again and again beside the loop: a
 //! daemon that is slow, or silent, must not keep anything else waiting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ebb_decide::ledger::Seen;
 use ebb_decide::uses::{no_users, plain, use_id, waits};
-use ebb_model::{Ability, Age, SessionState, Use, Uses, Why};
+use ebb_model::{Ability, Age, Busy, SessionState, Use, Uses, Why};
 use tokio::sync::watch;
 
 use crate::daemons::Daemon;
@@ -88,8 +88,13 @@ impl View {
     /// Adds what the kernel does not see to a census, and says what does not count in it.
     pub(crate) fn complete(&mut self, seen: &mut Vec<Seen>) {
         let Uses { uses, transport, .. } = self.uses();
+        let mut idle: BTreeMap<SocketAddr, bool> = BTreeMap::new();
+        for (peer, one) in uses.iter().filter_map(|one| Some((plain(one.peer?), is_idle(one.busy)?))) {
+            idle.entry(peer).and_modify(|all| *all &= one).or_insert(one);
+        }
         for session in seen.iter_mut() {
             session.counts = !transport && !self.no_users.contains(&plain(session.peer));
+            session.idle = idle.get(&plain(session.peer)).copied().unwrap_or(session.idle);
         }
         seen.extend(uses.iter().filter(|one| waits(one)).map(|one| Seen {
             id: use_id(&one.key),
@@ -98,6 +103,7 @@ impl View {
             age: one.age.map_or(Age::Unknown, Age::Exactly),
             may_enter: false,
             counts: true,
+            idle: is_idle(one.busy).unwrap_or(false),
         }));
     }
 
@@ -120,6 +126,15 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Whether an end now loses nothing; none if the daemon does not say.
+const fn is_idle(busy: Busy) -> Option<bool> {
+    match busy {
+        Busy::Idle | Busy::NotLoggedIn | Busy::Resumable => Some(true),
+        Busy::Active | Busy::Inside => Some(false),
+        Busy::Unknown => None,
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::admit::Along;
+use super::ending::Turn;
 use super::tracked::Tracked;
 use super::views::View;
 use crate::observe::{self, Book};
@@ -42,6 +43,8 @@ pub(crate) enum Outside {
     Again(Box<(Hold, DrainSpec, Along)>),
     /// The gate was taken away by somebody, and put back by the keeper.
     GateLost,
+    /// The turn of some sessions has come, in an ending that is spread out.
+    Turn(Turn),
 }
 
 pub(crate) struct Watch<'a> {
@@ -165,6 +168,11 @@ impl<'a> Watch<'a> {
                 Outside::GateLost => {
                     self.tracked.iter_mut().for_each(|one| one.gates_lost += 1);
                     self.census_wanted = true;
+                }
+                Outside::Turn(turn) => {
+                    let may = self.turn(&turn);
+                    let _ = turn.answer.send(may);
+                    self.census_wanted |= may;
                 }
             }
             next = self.inbox.try_recv().ok();
@@ -303,6 +311,7 @@ impl<'a> Watch<'a> {
         }
         (one.along, one.after) = (along.units, along.services);
         one.drain.respec(spec.clone(), self.world.now().mono);
+        one.wish += 1;
         one.hold = hold;
         if let Some(drain) = &mut one.record.drain {
             (drain.deadline, drain.spec) = (one.drain.deadline_at(), Some(spec));

@@ -11,7 +11,7 @@ use ebb_model::{
     Change, Checks, Counts, EventKind, Hold, Occasion, Run, Service, ServiceName, Span, Step, Trend, Up, Verdict, Why,
     duration,
 };
-use ebb_wire::v1::{DrainRequest, Then, Which, Wish};
+use ebb_wire::v1::{DrainRequest, Then, When, Which, Wish};
 
 use super::{level, server_hold, tell, work};
 use crate::drain;
@@ -209,6 +209,10 @@ async fn drain_layer(world: &Arc<World>, run: &Run, layer: usize, reply: &Reply)
             settle_ms: 2000,
             grace_ms: 5000,
             learn_seconds: LEARN.0 / 1000,
+            idle: When::Wait,
+            active: When::Wait,
+            rate_per_second: None,
+            over_seconds: None,
             dry_run: false,
         };
         drain::answer(world, request, &plan.by, reply).await?;

@@ -1,12 +1,16 @@
 //! `ebb end`: chosen sessions, and the endings of a drain.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebb_kernel::{diag, process};
 use ebb_link::Reply;
-use ebb_model::{Cidr, Ended, Event, EventKind, How, Service, Session, SessionId, SessionState, Span, Who, Why};
+use ebb_model::{
+    Ability, Busy, Cidr, Ended, Event, EventKind, How, Pace, Service, Session, SessionId, SessionState, Span, Stay,
+    Use, Who, Why,
+};
 use ebb_wire::v1::{Choose, EndReport, EndRequest, Frame};
 
 use super::hold::{tell, usage};
@@ -31,6 +35,18 @@ pub(crate) struct Came {
     pub(crate) why: Option<Why>,
     /// At a door that is shared, and held by none of the service's own processes.
     pub(crate) kept: Vec<SessionId>,
+}
+
+impl Came {
+    /// And this; the first reason is kept.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.gone += more.gone;
+        self.goodbyes += more.goodbyes;
+        self.cut += more.cut;
+        self.failed += more.failed;
+        self.why = self.why.take().or(more.why);
+        self.kept.extend(more.kept);
+    }
 }
 
 pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, reply: &Reply) -> Result<(), Why> {
@@ -64,10 +80,10 @@ pub(crate) async fn answer(world: &Arc<World>, request: EndRequest, by: &Who, re
     if !request.dry_run && !chosen.is_empty() {
         check_destroy().await?;
         world.recorder.ours(chosen.iter().map(|session| session.id));
-        let pause = pause_between(&request, chosen.len());
+        let pace = pace(request.rate_per_second, request.over_seconds);
         let grace = Duration::from_millis(request.grace_ms);
         let daemon = daemon.as_ref();
-        let ending = Ending { book: &book, service: &service, daemon, reply, pause, grace, cut: request.cut };
+        let ending = Ending { book: &book, service: &service, daemon, reply, pace, grace, cut: request.cut };
         ending.run(&chosen, &mut report).await?;
         let text = format!(
             "{} of {} chosen sessions of {} ended: {} after a goodbye, {} cut, {} had gone",
@@ -95,6 +111,7 @@ enum Chooser {
     Ids(BTreeSet<SessionId>),
     Peer(Cidr),
     IdleOver(Span),
+    User(String),
     All,
 }
 
@@ -103,6 +120,7 @@ impl Chooser {
         Ok(match choose {
             Choose::All => Self::All,
             Choose::IdleOver(seconds) => Self::IdleOver(Span::seconds(*seconds)),
+            Choose::User(user) => Self::User(user.clone()),
             Choose::Peer(range) => Self::Peer(range.parse()?),
             Choose::Ids(ids) => {
                 let parse = |id: &String| {
@@ -128,6 +146,7 @@ impl Chooser {
             Self::Ids(ids) => ids.contains(&session.id),
             Self::Peer(range) => range.contains(session.peer.ip()),
             Self::IdleOver(span) => session.idle > *span,
+            Self::User(user) => session.uses.iter().any(|one| one.user.as_ref() == Some(user)),
             Self::All => true,
         }
     }
@@ -138,12 +157,55 @@ impl Chooser {
     }
 }
 
-/// The pause between two endings that a rate or a time asks for.
-fn pause_between(request: &EndRequest, count: usize) -> Duration {
-    let by_rate = request.rate_per_second.filter(|rate| *rate > 0.0).map(|rate| 1.0 / rate);
-    let by_time = request.over_seconds.map(|seconds| seconds as f64 / count.max(1) as f64);
-    let seconds = by_rate.unwrap_or(0.0).max(by_time.unwrap_or(0.0));
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+/// How endings are spread out, by a rate or a time.
+pub(crate) fn pace(rate_per_second: Option<f64>, over_seconds: Option<u64>) -> Pace {
+    // A rate of less than one an hour is one an hour.
+    let per_hour = rate_per_second.filter(|rate| *rate > 0.0).map(|rate| (rate * 3600.0).round().max(1.0) as u64);
+    Pace { per_hour, over: over_seconds.map(Span::seconds) }
+}
+
+/// One piece of endings, and when its turn is.
+pub(crate) struct Turn {
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) after: Duration,
+}
+
+/// So many turns in a second at most: more would be a herd of clocks. A faster pace ends several in each.
+const TURNS_PER_SECOND: f64 = 50.0;
+/// Without a pace, this many are ended in one go.
+const TOGETHER: usize = 1000;
+
+/// Who is ended when: the idle first, the longest idle of them before, spread out as the pace says. Within its slot each turn
+/// comes a little earlier or later than the others, so that those who come back do not march in step.
+pub(crate) fn turns(mut sessions: Vec<Session>, pace: Pace) -> Vec<Turn> {
+    let at_work = |session: &Session| match session.stay {
+        Stay::Idle | Stay::NotLoggedIn => 0,
+        Stay::Active | Stay::Inside => 2,
+        _ => 1,
+    };
+    sessions.sort_by_key(|session| (at_work(session), Reverse(session.idle), session.id));
+    if pace.is_none() || sessions.is_empty() {
+        let pieces = sessions.chunks(TOGETHER);
+        return pieces.map(|some| Turn { sessions: some.to_vec(), after: Duration::ZERO }).collect();
+    }
+    let spread = Duration::from(pace.spread(sessions.len()));
+    let wanted = (spread.as_secs_f64() * TURNS_PER_SECOND).ceil().max(1.0) as usize;
+    let each = sessions.len().div_ceil(wanted.min(sessions.len()));
+    let slot = spread.mul_f64(each as f64 / sessions.len() as f64);
+    let turn = |(number, some): (usize, &[Session])| {
+        // FNV-1a of the name: the kernel gives them one after the other.
+        let hash = some.first().map_or(0, |first| {
+            first
+                .id
+                .0
+                .to_le_bytes()
+                .iter()
+                .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+        });
+        let jitter = f64::from(hash) / f64::from(u32::MAX);
+        Turn { sessions: some.to_vec(), after: slot.mul_f64(number as f64 + jitter) }
+    };
+    sessions.chunks(each).enumerate().map(turn).collect()
 }
 
 /// One `ebb end` at work.
@@ -152,31 +214,26 @@ struct Ending<'a> {
     service: &'a Service,
     daemon: Option<&'a Daemon>,
     reply: &'a Reply,
-    pause: Duration,
+    pace: Pace,
     grace: Duration,
     cut: bool,
 }
 
-/// Without a pace, this many are ended in one go.
-const TOGETHER: usize = 1000;
-
 impl Ending<'_> {
     async fn run(&self, chosen: &[Session], report: &mut EndReport) -> Result<(), Why> {
         let how = if self.cut { How::Destroy } else { How::Goodbye };
-        let together = if self.pause.is_zero() { TOGETHER } else { 1 };
         let began = Instant::now();
         let mut said_goodbye = BTreeSet::new();
-        for (done, some) in chosen.chunks(together).enumerate() {
+        for turn in turns(chosen.to_vec(), self.pace) {
             if self.reply.is_gone() {
                 break;
             }
-            let due = self.pause.saturating_mul(u32::try_from(done).unwrap_or(u32::MAX));
-            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-            let ids = some.iter().map(|session| session.id).collect();
-            let came = both(self.service, self.daemon, some.to_vec(), &ids, how, true).await?;
+            tokio::time::sleep(turn.after.saturating_sub(began.elapsed())).await;
+            let ids: BTreeSet<SessionId> = turn.sessions.iter().map(|session| session.id).collect();
+            let came = both(self.service, self.daemon, turn.sessions, how, true).await?;
             self.count(&came, report);
             if how == How::Goodbye {
-                said_goodbye.extend(some.iter().map(|session| session.id));
+                said_goodbye.extend(ids);
             }
         }
         if how == How::Goodbye {
@@ -199,8 +256,7 @@ impl Ending<'_> {
         let polite = told.len() as u64 - left.len() as u64;
         let gone_before = report.by_themselves;
         report.by_us += polite.saturating_sub(gone_before);
-        let ids = left.iter().map(|session| session.id).collect();
-        let came = both(self.service, self.daemon, left, &ids, How::Destroy, true).await?;
+        let came = both(self.service, self.daemon, left, How::Destroy, true).await?;
         self.count(&came, report);
         Ok(())
     }
@@ -236,35 +292,22 @@ async fn all_sessions(book: &Book, service: &Service, daemon: Option<&Daemon>) -
 /// So many uses are named to a daemon in one go: it must answer in time.
 const KEYS: usize = 250;
 
-/// Ends those of these sessions that are meant: by the goodbye of the protocol where the daemon can say it, else, with
+/// Ends these sessions, whose uses are known: by the goodbye of the protocol where the daemon can say it, else, with
 /// `kernel`, as the kernel can.
 pub(crate) async fn both(
     service: &Service,
     daemon: Option<&Daemon>,
-    mut sessions: Vec<Session>,
-    ids: &BTreeSet<SessionId>,
+    sessions: Vec<Session>,
     how: How,
     kernel: bool,
 ) -> Result<Came, Why> {
-    let Some(daemon) = daemon else {
-        sessions.retain(|session| ids.contains(&session.id));
-        return end(service, sessions, how).await;
-    };
-    if sessions.iter().all(|session| session.uses.is_empty()) {
-        let _ = daemons::add(daemon, service, &mut sessions).await;
-    }
-    sessions.retain(|session| ids.contains(&session.id));
+    let Some(daemon) = daemon else { return end(service, sessions, how).await };
     let (mut came, rest) = by_daemon(daemon, sessions, how).await;
     if !kernel {
         return Ok(came);
     }
     let kernel = end(service, rest, how).await?;
-    came.gone += kernel.gone;
-    came.goodbyes += kernel.goodbyes;
-    came.cut += kernel.cut;
-    came.failed += kernel.failed;
-    came.why = came.why.or(kernel.why);
-    came.kept.extend(kernel.kept);
+    came.add(kernel);
     Ok(came)
 }
 
@@ -275,11 +318,16 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
     let to_ask =
         |session: &Session| !session.uses.is_empty() && (how == How::Goodbye || session.state == SessionState::Use);
     let (asked, mut rest): (Vec<Session>, Vec<Session>) = sessions.into_iter().partition(to_ask);
-    if asked.is_empty() || !daemon.abilities().await.end.is_ready() {
+    let ability = if asked.is_empty() { Ability::Ready } else { daemon.abilities().await.end };
+    if !ability.is_ready() {
         let (without, connections): (Vec<_>, Vec<_>) =
             asked.into_iter().partition(|session| session.state == SessionState::Use);
         came.kept.extend(without.iter().map(|session| session.id));
-        rest.extend(connections);
+        // One that could say goodbye, and not now: whoever may be in the middle of something has the grace.
+        let now = |session: &Session| matches!(ability, Ability::Never(_)) || session.uses.iter().all(is_idle);
+        let (idle, at_work): (Vec<_>, Vec<_>) = connections.into_iter().partition(now);
+        came.failed += at_work.len() as u64;
+        rest.extend(idle);
         return (came, rest);
     }
     for some in asked.chunks(KEYS) {
@@ -293,6 +341,11 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
         };
         for session in some {
             let own: Vec<Ended> = outcomes.by_ref().take(session.uses.len()).collect();
+            // It could not be asked: whoever may be in the middle of something has the grace.
+            if own.is_empty() && how == How::Goodbye && !session.uses.iter().all(is_idle) {
+                came.failed += 1;
+                continue;
+            }
             let all = |fits: fn(&Ended) -> bool| !own.is_empty() && own.iter().all(fits);
             if all(|one| matches!(one, Ended::Gone)) {
                 came.gone += u64::from(session.state == SessionState::Use);
@@ -311,6 +364,10 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
         }
     }
     (came, rest)
+}
+
+const fn is_idle(one: &Use) -> bool {
+    matches!(one.busy, Busy::Idle | Busy::NotLoggedIn | Busy::Resumable)
 }
 
 /// Ends these sessions of a service, on a thread that may block.

@@ -7,6 +7,7 @@ pub(crate) mod eta;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod notify;
+pub(crate) mod outlook;
 pub(crate) mod protect;
 pub(crate) mod resume;
 pub(crate) mod server;

@@ -9,6 +9,7 @@ use ebb_link::Reply;
 use ebb_model::{Origin, Service, Session, SessionState, Why};
 use ebb_wire::v1::{Frame, Listed, SessionsRequest, Sort};
 
+use super::outlook::{self, Outlook};
 use super::services::Known;
 use crate::daemons;
 use crate::look;
@@ -38,6 +39,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
         let text = format!("the kernel's view alone: {why}{help}");
         reply.send(say::note(Some(service.name.as_str()), true, text)).await;
     }
+    let outlook = Outlook::of_record(world, &service.name, known.record_of(&service.name));
     let reply = reply.clone();
     let told = tokio::task::spawn_blocking(move || -> Result<(), Why> {
         if let (Some(baseline), Some(since)) = (&baseline, began) {
@@ -48,6 +50,8 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
         let orphans = sessions.iter().filter(|session| session.state == SessionState::Orphan).count() as u64;
         sessions.retain(|session| session.state != SessionState::Orphan);
         let total = sessions.len() as u64;
+        let advice = outlook::advice(&service.name, &sessions);
+        let mut outlook = outlook.as_ref().map(Outlook::ready);
         sort(&mut sessions, request.sort);
         sessions.truncate(request.limit.unwrap_or(usize::MAX));
         if request.processes {
@@ -57,12 +61,13 @@ pub(crate) async fn answer(world: &Arc<World>, request: SessionsRequest, reply: 
         let mut names = Names::default();
         for session in &sessions {
             let mut told = say::session(session);
+            told.at_deadline = outlook.as_mut().map(|outlook| outlook.of(session));
             told.peer_name = request.names.then(|| names.of(session.peer.ip())).flatten();
             if !reply.send_blocking(Frame::Session(told)) {
                 return Ok(());
             }
         }
-        let listed = Listed { service: service.name.to_string(), total, shown, orphans };
+        let listed = Listed { service: service.name.to_string(), total, shown, orphans, advice };
         let _ = reply.send_blocking(Frame::Listed(listed));
         Ok(())
     });
