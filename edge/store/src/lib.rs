@@ -705,9 +705,6 @@ fn put_record(db: &Connection, record: &Record) -> rusqlite::Result<usize> {
     )
 }
 
-#[cfg(test)]
-mod tests;
-
 /// Of one that nobody holds any more nothing is written.
 fn write_record(db: &Connection, record: &Record) -> rusqlite::Result<usize> {
     db.execute(
@@ -715,3 +712,6 @@ fn write_record(db: &Connection, record: &Record) -> rusqlite::Result<usize> {
         params![record.service.as_str(), format::record_to(record)],
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use ebb_wire::v1::{
-    Advice, Age, AtDeadline, BestHour, Checked, Door, DoorProof, DrainReport, EndReport, Eta, Event, Fault, Finding,
-    Forecast, Frame, Gate, Guard, Hold, HoldReport, Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier,
-    Outcome, Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Setting, Status, Step,
-    StepState, Trend, Verdict,
+    Advice, Age, BestHour, Checked, Door, DoorProof, DrainReport, EndReport, Eta, Event, Fault, Finding, Forecast,
+    Frame, Gate, Guard, Hold, HoldReport, Listed, Maintenance, MaintenanceState, Note, Noticed, Notifier, Outcome,
+    Plan, Progress, Proof, Refusal, RefusalKind, ResumeReport, Service, Session, Setting, Status, Step, StepState,
+    Trend, Verdict,
 };
 use jiff::tz::TimeZone;
 

@@ -158,6 +158,52 @@ fn the_idle_are_told_goodbye_and_a_transaction_is_spared_until_the_end_of_its_gr
     assert!(text.contains("terminating connection due to administrator command"), "{text}");
 }
 
+/// Idle ones are told goodbye without a deadline, at their pace; one at work is waited for, and is told when it is idle.
+#[test]
+fn with_idle_now_only_those_at_work_are_waited_for() {
+    let Some(net) = Net::new() else { return };
+    let _postgres = Postgres::start(&net);
+    let ebb = Ebb::on(&net);
+    let start = |typed: &str, answered: &str| {
+        let mut psql = client(&net, "psql", &["-At"]).spawn().expect("psql starts");
+        psql.stdin.as_mut().expect("piped").write_all(typed.as_bytes()).expect("psql reads");
+        let mut answer = vec![0; answered.len()];
+        psql.stdout.as_mut().expect("piped").read_exact(&mut answer).expect("psql answers");
+        psql
+    };
+    let idle: Vec<Child> = (0..20).map(|_| start("select 1;\n", "1\n")).collect();
+    let mut inside = start("begin; select 'in';\n", "BEGIN\nin\n");
+    let plan = ebb.done(&["drain", "postgres", "--dry-run", "--idle", "now", "--deadline", "1h", "--then", "end"]);
+    let plan = plan.one("plan");
+    let sessions = plan["sessions"].as_array().expect("a list");
+    assert!(
+        sessions.iter().all(|one| one["at_deadline"]["then"] == "goodbye" && one["user"] == "postgres"),
+        "{plan:#}"
+    );
+    let of_user = ["end", "postgres", "--dry-run", "--user"];
+    assert_eq!(ebb.done(&[&of_user[..], &["postgres"]].concat()).one("ended")["chosen"], 21);
+    assert_eq!(ebb.done(&[&of_user[..], &["somebody"]].concat()).one("ended")["chosen"], 0);
+    let mut drain = ebb.watch(&["drain", "postgres", "--no-stop", "--idle", "now", "--rate", "20/s"]);
+    drain.until("the transaction is left", LIMIT, |frame| frame["type"] == "progress" && frame["left"] == 1);
+    let listed = ebb.done(&["sessions", "postgres"]);
+    assert_eq!(listed.one("listed")["advice"][0]["why"], "in mid-work", "{listed:#?}");
+    let mut typed = inside.stdin.take().expect("piped");
+    typed.write_all(b"commit; select 'done';\n").expect("psql reads");
+    let answer = drain.wait(LIMIT);
+    let report = answer.one("drained");
+    assert_eq!(
+        (&report["outcome"], &report["by_us"], &report["cut"]),
+        (&"drained".into(), &21.into(), &0.into()),
+        "{answer:#?}"
+    );
+    drop(typed);
+    assert!(said(inside).contains("COMMIT\ndone"), "its work was kept");
+    for mut psql in idle {
+        psql.stdin.take().expect("piped").write_all(b"select 2;\n").expect("psql reads");
+        assert!(said(psql).contains("terminating connection due to administrator command"));
+    }
+}
+
 /// PgBouncer in front: its clients by name, inside a transaction or not; it has no goodbye for one, and says so.
 #[test]
 fn clients_of_a_pgbouncer_have_their_names() {

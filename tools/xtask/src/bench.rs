@@ -13,6 +13,7 @@ mod eta;
 mod figure;
 mod gate;
 mod overhead;
+mod pacing;
 mod peer;
 mod services;
 mod sockets;
@@ -29,7 +30,7 @@ use figure::Figures;
 
 pub use crew::play;
 
-const PARTS: [&str; 8] = ["gate", "overhead", "dump", "services", "units", "agent", ETA, BIG];
+const PARTS: [&str; 9] = ["gate", "overhead", "dump", "services", "units", "agent", "pacing", ETA, BIG];
 /// Only computes: it needs neither root nor `ebb`.
 const ETA: &str = "eta";
 /// Takes minutes and many GiB: only when asked for.
@@ -64,6 +65,7 @@ pub fn run(arguments: &[&str]) -> Result<ExitCode, String> {
             "dump" => dump::measure(&mut figures),
             "units" => units::measure(&mut figures),
             "agent" => agent::measure(&mut figures),
+            "pacing" => pacing::measure(&mut figures),
             ETA => eta::measure(&mut figures),
             BIG => big::measure(&mut figures),
             _ => services::measure(&mut figures),
@@ -131,7 +133,10 @@ mod tests {
 
     #[test]
     fn parts_can_be_chosen() {
-        assert_eq!(wish(&[]).unwrap().parts, ["gate", "overhead", "dump", "services", "units", "agent", "eta"]);
+        assert_eq!(
+            wish(&[]).unwrap().parts,
+            ["gate", "overhead", "dump", "services", "units", "agent", "pacing", "eta"]
+        );
         let some = wish(&["dump", "--big"]).unwrap();
         assert!(some.parts == ["dump", "big"] && !some.strict);
         assert!(wish(&["big", "--strict"]).unwrap().strict);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ebb_kernel::diag::{Diag, Query};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Bytes of one round trip.
 const PING: usize = 64;
@@ -23,6 +24,8 @@ pub fn play(arguments: &[&str]) -> ExitCode {
         ["connect", to, count] => connect(to, number(count)),
         ["knock", to] => knock(to),
         ["ping", to] => ping(to),
+        ["host"] => host(),
+        ["return", from, to, count] => come_back(from, to, number(count)),
         ["dump", port, details] => dump(port, *details == "details"),
         _ => Err(std::io::Error::other(format!("no such part: {arguments:?}"))),
     };
@@ -114,6 +117,60 @@ fn connect(to: &str, count: usize) -> Outcome {
         let _ = stream.shutdown(Shutdown::Write);
     }
     say("closed")?;
+    rest()
+}
+
+/// Accepts, greets, and closes what its client closes.
+fn host() -> Outcome {
+    let listener = listener()?;
+    listener.set_nonblocking(true)?;
+    let mut kept: Vec<TcpStream> = Vec::new();
+    loop {
+        while let Ok((mut stream, _)) = listener.accept() {
+            stream.write_all(b"!")?;
+            kept.push(stream);
+        }
+        let ended = readable(std::iter::once(listener.as_fd()).chain(kept.iter().map(AsFd::as_fd)))?;
+        let mut number = 0;
+        kept.retain(|_| {
+            number += 1;
+            !ended[number]
+        });
+    }
+}
+
+/// Which of these can be read, or have ended; waits for one.
+fn readable<'a>(of: impl Iterator<Item = std::os::fd::BorrowedFd<'a>>) -> std::io::Result<Vec<bool>> {
+    let mut fds: Vec<PollFd<'_>> = of.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    poll(&mut fds, None)?;
+    Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+/// Makes so many connections; whichever ends is made anew to the other. Says when each was, in milliseconds.
+fn come_back(from: &str, to: &str, count: usize) -> Outcome {
+    let [from, to] = [from, to].map(|address| address.parse::<SocketAddr>().map_err(std::io::Error::other));
+    let (from, to) = (from?, to?);
+    let mut here = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(from)?;
+        stream.read_exact(&mut [0])?;
+        here.push(stream);
+    }
+    say("connected")?;
+    let (began, mut times, mut there) = (Instant::now(), Vec::with_capacity(count), Vec::with_capacity(count));
+    while !here.is_empty() {
+        let ended = readable(here.iter().map(AsFd::as_fd))?;
+        let mut number = 0;
+        here.retain(|_| {
+            number += 1;
+            !ended[number - 1]
+        });
+        for _ in ended.iter().filter(|ended| **ended) {
+            there.push(TcpStream::connect(to)?);
+            times.push(format!("{:.1}", began.elapsed().as_secs_f64() * 1e3));
+        }
+    }
+    say(&times.join(" "))?;
     rest()
 }
 
