@@ -85,6 +85,18 @@ pub fn postgresql(server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// Kamailio on port 5060 of the server's address, UDP and TCP, with ebb's snippet, and otherwise with what its package sets.
+///
+/// # Errors
+/// When the server is off or the unit does not start.
+pub fn kamailio(server: &Server) -> Result<()> {
+    let config = include_str!("../roles/kamailio.cfg").replace("ADDRESS", &server.v4().to_string());
+    server.put("/etc/kamailio/kamailio.cfg", config, 0o644)?;
+    server.put("/etc/kamailio/ebb.cfg", include_str!("../../../packaging/kamailio/ebb.cfg"), 0o644)?;
+    server.enable("kamailio.service")?;
+    wait_port(server, 5060)
+}
+
 /// HAProxy on port 80 in front of these servers' port 80, round robin, backend `pool`, servers `s1`, `s2`, …;
 /// the stats socket with all rights is `/run/haproxy/admin.sock`.
 ///
