@@ -11,7 +11,7 @@ mod socket;
 pub(crate) mod sockopt;
 
 pub use handle::{Handle, Signal};
-pub use owners::{Owners, find_fd, first_owners, owners_of, owners_of_listeners};
+pub use owners::{Owners, find_fd, find_fds, first_owners, owners_of, owners_of_listeners};
 pub use socket::{Liveness, PeerProbe, shutdown_read};
 
 use std::ffi::{CStr, CString, OsString};
@@ -126,6 +126,14 @@ pub enum Error {
         inode: u32,
         /// Bytes in the receive queue.
         bytes: u32,
+    },
+    /// Data moved on it a moment ago.
+    #[error("shut socket {inode} of process {pid}: data moved on it just now")]
+    Active {
+        /// The process.
+        pid: Pid,
+        /// Inode of the socket.
+        inode: u32,
     },
     /// Any other refusal of the kernel.
     #[error("{action} process {pid}")]

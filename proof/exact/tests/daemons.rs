@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ebb_exact::{Ebb, Met, Net, meet, server4};
+use ebb_exact::{CLIENT4, Ebb, Met, Net, meet, server4};
 use ebb_kernel::netns::die_with_parent;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -16,9 +16,9 @@ const CLIENTS: usize = 200;
 /// So many WebSocket clients, each with a name; each says how it was closed.
 const CROWD: &str = "
 import asyncio, sys, websockets
-host, count = sys.argv[1], int(sys.argv[2])
+host, count, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 async def one(number):
-    async with websockets.connect(f'ws://{host}/user{number}', ping_interval=None) as chat:
+    async with websockets.connect(f'ws://{host}/user{number}{where}', ping_interval=None) as chat:
         print('in', flush=True)
         try:
             while True: await chat.recv()
@@ -65,6 +65,13 @@ fn at() -> SocketAddr {
     (server4(1), PORT).into()
 }
 
+fn lines(child: &mut Child) -> std::sync::mpsc::Receiver<String> {
+    let (tell, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    lines
+}
+
 struct Clients {
     child: Child,
     lines: std::sync::mpsc::Receiver<String>,
@@ -72,12 +79,18 @@ struct Clients {
 
 impl Clients {
     fn start(net: &Net, count: usize) -> Self {
+        Self::of(net, count, "")
+    }
+
+    /// `user0@example.org`, ...
+    fn of(net: &Net, count: usize, place: &str) -> Self {
         let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", CROWD, &at().to_string(), &count.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(["-c", CROWD, &at().to_string(), &count.to_string(), place])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut child = net.client.command(die_with_parent(&mut command)).spawn().expect("python3 starts");
-        let (tell, lines) = std::sync::mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let lines = lines(&mut child);
         let clients = Self { child, lines };
         assert!(clients.next(count).iter().all(|line| line == "in"));
         clients
@@ -149,4 +162,41 @@ fn a_daemon_that_says_nothing_or_rubbish_keeps_nobody_waiting() {
     let report = drain.one("drained");
     assert_eq!((&report["outcome"], &report["cut"]), (&"drained".into(), &3.into()), "{drain:#?}");
     assert!(drain.notes().iter().any(|note| note.contains("the kernel's view of its sessions alone counts")));
+}
+
+/// Real mail, to the configured and to exactly those who are connected.
+#[test]
+fn the_users_of_the_sessions_are_told_by_mail() {
+    let Some(net) = Net::new() else { return };
+    let ebb = Ebb::on(&net);
+    let chat = chat(&net, &ebb);
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../edge/notify/tests/peers/mail_server.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args(["plain", "", ""]).env("PORT", "2525").env("HOST", CLIENT4.to_string());
+    // Elsewhere: on the server it would be one more python3, and drained with the chat.
+    let mut server =
+        net.client.command(die_with_parent(command.stdout(Stdio::piped()))).spawn().expect("python3 starts");
+    let lines = lines(&mut server);
+    assert_eq!(lines.recv_timeout(LIMIT).expect("its port"), "2525");
+    let control = chat.control.display().to_string();
+    configured(&ebb, &["/usr/bin/python3", &example().display().to_string(), "ebb", &control]);
+    let before = std::fs::read_to_string(ebb.config()).expect("it was written");
+    ebb.configure(&format!(
+        "{before}[notify.mail]\nkind = \"mail\"\nserver = \"{CLIENT4}:2525\"\ntls = \"none\"\nfrom = \"ebb@example.org\"\n\
+         to = [\"ops@example.org\"]\nusers = true\non = [\"start\"]\n"
+    ));
+    let _clients = Clients::of(&net, 3, "@example.org");
+    let mut drain = ebb.watch(&["drain", "chat", "--no-stop"]);
+    let next = || {
+        let line = lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("no mail: {:#?}", ebb.run(&["notify", "list"])));
+        let mail: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        mail["to"][0].as_str().expect("an address").to_owned()
+    };
+    let mut told: Vec<String> = (0..4).map(|_| next()).collect();
+    told.sort();
+    assert_eq!(told, ["ops@example.org", "user0@example.org", "user1@example.org", "user2@example.org"]);
+    drain.kill();
+    let _ = server.kill();
+    let _ = server.wait();
+    assert_eq!(lines.iter().count(), 0, "each once");
 }

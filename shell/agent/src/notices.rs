@@ -2,6 +2,7 @@
 //! whatever goes on. Nothing here fails who calls it, and nobody waits for it.
 
 mod sender;
+pub(crate) mod users;
 
 pub(crate) use sender::{beside, send};
 
@@ -63,21 +64,21 @@ const fn occasion(kind: EventKind) -> Option<Occasion> {
 
 /// Tells of a maintenance: each occasion once.
 pub(crate) fn of_run(world: &World, run: &Run, occasion: Occasion) {
-    queue_of_run(world, run, occasion, occasion.as_str(), None);
+    queue(world, &of_run_notice(world, run, occasion, occasion.as_str(), None));
 }
 
 /// Tells of trouble with a maintenance, once for each `what`.
 pub(crate) fn trouble_of_run(world: &World, run: &Run, what: &str, trouble: &str) {
     let occasion = Occasion::Trouble;
-    queue_of_run(world, run, occasion, &format!("{}/{what}", occasion.as_str()), Some(trouble));
+    queue(world, &of_run_notice(world, run, occasion, &format!("{}/{what}", occasion.as_str()), Some(trouble)));
 }
 
-fn queue_of_run(world: &World, run: &Run, occasion: Occasion, what: &str, trouble: Option<&str>) {
+fn of_run_notice(world: &World, run: &Run, occasion: Occasion, what: &str, trouble: Option<&str>) -> Notice {
     let plan = &run.plan;
     let first = run.journal.first().map_or(world.now().wall, |line| line.at);
     let begins = first + plan.delay;
     let services = plan.layers.iter().flatten().map(|name| NoticeService { name: name.clone(), sessions: None });
-    let notice = Notice {
+    Notice {
         occasion,
         key: format!("maintenance/{}/{what}", run.number),
         about: About {
@@ -92,8 +93,7 @@ fn queue_of_run(world: &World, run: &Run, occasion: Occasion, what: &str, troubl
             trouble: trouble.map(str::to_owned),
         },
         users: Vec::new(),
-    };
-    queue(world, &notice);
+    }
 }
 
 /// Tells that a hold on the whole server is past its end, once.
@@ -169,7 +169,7 @@ fn of(world: &World, occasion: Occasion, event: &Event, service: &ServiceName) -
             until: hold.and_then(|hold| hold.until.as_ref()).map(|end| end.wall),
             trouble: (occasion == Occasion::Trouble).then(|| event.text.clone()),
         },
-        // Sessions of the kernel have no user; who knows names puts them here.
+        // Sessions of the kernel have no user; `users` asks those who know names.
         users: Vec::new(),
     })
 }

@@ -96,6 +96,22 @@ pub fn find_fd(pid: Pid, inode: u32) -> Result<Option<RawFd>, Error> {
     }
 }
 
+/// The numbers under which a process has these sockets open, in one walk: looking for each by itself takes the square of
+/// their number. Stale at once; those that it does not hold are left out.
+///
+/// # Errors
+/// [`Error::NoPermission`] when its descriptors are hidden from us; [`Error::Gone`].
+pub fn find_fds(pid: Pid, inodes: &BTreeSet<u32>) -> Result<BTreeMap<u32, RawFd>, Error> {
+    let mut found = BTreeMap::new();
+    let walked = for_each_socket(pid, |fd, candidate| {
+        if inodes.contains(&candidate) {
+            found.insert(candidate, fd);
+        }
+        if found.len() == inodes.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    walked.map(|()| found).map_err(|source| Error::of_ptrace("read the descriptors of", pid, source))
+}
+
 fn for_each_socket(pid: Pid, mut each: impl FnMut(RawFd, u32) -> ControlFlow<()>) -> io::Result<()> {
     let dir = pid.dir()?.sub(c"fd")?;
     // Long enough for "socket:[4294967295]"; anything cut is a file and not ours.

@@ -4,29 +4,42 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use super::{Error, Handle, find_fd, sockopt};
+use crate::diag::TcpInfo;
 
 /// How often a descriptor may change under our hands before we say that it is not held.
 const ATTEMPTS: usize = 4;
+/// As much of `struct tcp_info` as is looked at, and more.
+const INFO: usize = 256;
 
 /// Tells an idle server process, in the mildest way there is, that its client left: shuts the *reading* side of its
 /// socket, so that it sees a clean end and takes its normal path (closes, logs a plain disconnect).
 ///
-/// Only for idle connections: a request half received is lost. What can be seen at the last moment is checked here
-/// (nothing unread, not a listener); idleness over time is for the caller to know. Needs `CAP_SYS_PTRACE` for foreign processes.
+/// Only for idle connections: a request half received is lost. What can be seen is looked at in this moment: nothing unread,
+/// no listener, and no data for `quiet`, since a request may be on its way. `number` is that of the descriptor, if it is known.
+/// Needs `CAP_SYS_PTRACE` for foreign processes.
 ///
 /// # Errors
-/// [`Error::Gone`], [`Error::NoPermission`], [`Error::NotHeld`], [`Error::Listening`], [`Error::Unread`]; else [`Error::Kernel`].
-pub fn shutdown_read(process: &Handle, inode: u32) -> Result<(), Error> {
+/// [`Error::Gone`], [`Error::NoPermission`], [`Error::NotHeld`], [`Error::Listening`], [`Error::Unread`], [`Error::Active`]; else
+/// [`Error::Kernel`].
+pub fn shutdown_read(process: &Handle, inode: u32, number: Option<RawFd>, quiet: Duration) -> Result<(), Error> {
     let pid = process.pid();
-    let copy = duplicate(process, inode)?;
+    let copy = duplicate(process, inode, number)?;
     let kernel = |source| Error::of_ptrace("shut a socket of", pid, source);
     if sockopt::get(copy.as_fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map_err(kernel)? != 0 {
         return Err(Error::Listening { pid, inode });
+    }
+    let mut info = [0; INFO];
+    // No TCP: it has no such thing.
+    let length = sockopt::get_bytes(copy.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).unwrap_or(0);
+    let info = TcpInfo::parse(&info[..length]);
+    let moved = Duration::from_millis(u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)));
+    if length > 0 && moved < quiet {
+        return Err(Error::Active { pid, inode });
     }
     match sockopt::unread(copy.as_fd()).map_err(kernel)? {
         0 => sockopt::shutdown(copy.as_fd(), libc::SHUT_RD).map_err(kernel),
@@ -36,10 +49,10 @@ pub fn shutdown_read(process: &Handle, inode: u32) -> Result<(), Error> {
 
 /// Gets our own descriptor of exactly the socket `inode`. The process may close and reuse the number at any time, so what
 /// came is looked at again.
-fn duplicate(process: &Handle, inode: u32) -> Result<OwnedFd, Error> {
+fn duplicate(process: &Handle, inode: u32, mut number: Option<RawFd>) -> Result<OwnedFd, Error> {
     let pid = process.pid();
     for _ in 0..ATTEMPTS {
-        let Some(fd) = find_fd(pid, inode)? else { break };
+        let Some(fd) = number.take().map_or_else(|| find_fd(pid, inode), |fd| Ok(Some(fd)))? else { break };
         match process.duplicate(fd).and_then(|copy| same_socket(copy, inode)) {
             Ok(Some(copy)) => return Ok(copy),
             Ok(None) => {}
@@ -103,7 +116,7 @@ impl<'h> PeerProbe<'h> {
     /// As [`shutdown_read`]; [`Error::Kernel`] when it is no TCP socket.
     pub fn start(process: &'h Handle, inode: u32) -> Result<Self, Error> {
         let pid = process.pid();
-        let copy = duplicate(process, inode)?;
+        let copy = duplicate(process, inode, None)?;
         let kernel = |source| Error::of_ptrace("probe a socket of", pid, source);
         if sockopt::get(copy.as_fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map_err(kernel)? != 0 {
             return Err(Error::Listening { pid, inode });
@@ -125,7 +138,7 @@ impl<'h> PeerProbe<'h> {
     /// # Errors
     /// [`Error::NoPermission`] or [`Error::Kernel`]; an ended process or connection is an answer, not an error.
     pub fn finish(mut self) -> Result<Liveness, Error> {
-        let copy = match duplicate(self.process, self.inode) {
+        let copy = match duplicate(self.process, self.inode, None) {
             Err(Error::Gone { .. } | Error::NotHeld { .. }) => {
                 self.before.clear();
                 return Ok(Liveness::Ended);
@@ -150,7 +163,7 @@ impl<'h> PeerProbe<'h> {
 impl Drop for PeerProbe<'_> {
     fn drop(&mut self) {
         if !self.before.is_empty()
-            && let Ok(copy) = duplicate(self.process, self.inode)
+            && let Ok(copy) = duplicate(self.process, self.inode, None)
         {
             self.restore(&copy);
         }

@@ -105,7 +105,7 @@ fn ended_and_vanished_processes_are_not_errors() {
     assert!(matches!(Handle::open(pid, ticks), Err(Error::Gone { .. })));
     assert_eq!(find_fd(pid, 1).unwrap(), None);
     assert_eq!(owners_of(&BTreeSet::from([1]), std::iter::once(pid)), Owners::default());
-    assert!(matches!(shutdown_read(&handle, 1), Err(Error::Gone { .. })));
+    assert!(matches!(shutdown_read(&handle, 1, None, Duration::ZERO), Err(Error::Gone { .. })));
 }
 
 #[test]
@@ -150,25 +150,47 @@ fn all_holders_of_a_shared_listener() {
 fn shutdown_read_gives_a_clean_end() {
     let (mut client, mut server) = connected();
     let inode = inode_of(&server);
-    shutdown_read(&myself(), inode).unwrap();
+    shutdown_read(&myself(), inode, None, Duration::ZERO).unwrap();
     assert_eq!(server.read(&mut [0; 8]).unwrap(), 0, "the server reads a clean end");
     server.write_all(b"bye").unwrap();
     drop(server);
     let mut last = Vec::new();
     client.read_to_end(&mut last).expect("an orderly end, no reset: no duplicate is left open");
     assert_eq!(last, b"bye");
-    assert!(matches!(shutdown_read(&myself(), inode), Err(Error::NotHeld { .. })));
+    assert!(matches!(shutdown_read(&myself(), inode, None, Duration::ZERO), Err(Error::NotHeld { .. })));
+}
+
+#[test]
+fn what_moved_data_just_now_is_not_shut_and_several_are_found_in_one_walk() {
+    let (mut client, server) = connected();
+    let (_other, there) = connected();
+    client.write_all(b"x").unwrap();
+    (&server).read_exact(&mut [0]).unwrap();
+    let wanted = BTreeSet::from([inode_of(&server), inode_of(&there), u32::MAX]);
+    let found = find_fds(Pid::current(), &wanted).unwrap();
+    assert_eq!(found.get(&inode_of(&there)), Some(&there.as_raw_fd()));
+    assert_eq!(found.len(), 2);
+    let number = found.get(&inode_of(&server)).copied();
+    let refused = shutdown_read(&myself(), inode_of(&server), number, Duration::from_secs(60));
+    assert!(matches!(refused, Err(Error::Active { .. })), "{refused:?}");
+    // A number that is another's by now is not believed.
+    let wrong = found.get(&inode_of(&there)).copied();
+    shutdown_read(&myself(), inode_of(&server), wrong, Duration::ZERO).unwrap();
+    assert_eq!((&server).read(&mut [0; 8]).unwrap(), 0);
 }
 
 #[test]
 fn shutdown_read_refuses_harm() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert!(matches!(shutdown_read(&myself(), inode_of(&listener)), Err(Error::Listening { .. })));
+    assert!(matches!(
+        shutdown_read(&myself(), inode_of(&listener), None, Duration::ZERO),
+        Err(Error::Listening { .. })
+    ));
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut server, _) = listener.accept().expect("the listener still works");
     client.write_all(b"half a req").unwrap();
     server.peek(&mut [0; 1]).unwrap();
-    let refused = shutdown_read(&myself(), inode_of(&server)).unwrap_err();
+    let refused = shutdown_read(&myself(), inode_of(&server), None, Duration::ZERO).unwrap_err();
     assert!(matches!(refused, Error::Unread { bytes: 10, .. }), "{refused}");
     let mut request = [0; 10];
     server.read_exact(&mut request).unwrap();
@@ -248,10 +270,10 @@ fn an_ordinary_user_is_told_so() {
     assert!(matches!(find_fd(first, 1), Err(Error::NoPermission { .. })));
     let handle = Handle::open(first, process.start_ticks).unwrap();
     assert!(matches!(handle.signal(Signal::Continue), Err(Error::NoPermission { action: "signal", .. })));
-    assert!(matches!(shutdown_read(&handle, 1), Err(Error::NoPermission { .. })));
+    assert!(matches!(shutdown_read(&handle, 1, None, Duration::ZERO), Err(Error::NoPermission { .. })));
     let duplicate = handle.duplicate(0).unwrap_err();
     assert_eq!(duplicate.raw_os_error(), Some(libc::EPERM));
     let (_client, server) = connected();
-    shutdown_read(&myself(), inode_of(&server)).expect("one's own process needs no rights");
+    shutdown_read(&myself(), inode_of(&server), None, Duration::ZERO).expect("one's own process needs no rights");
     assert!(server.as_raw_fd() > 2);
 }

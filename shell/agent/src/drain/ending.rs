@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ebb_decide::drain::Input;
 use ebb_link::Reply;
@@ -12,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watch::{Outside, Watch};
 use crate::daemons::{self, Daemon};
-use crate::verbs::end::{self, Came};
+use crate::verbs::end::{self, Came, Turns};
 use crate::verbs::hold::tell;
 use crate::world::World;
 
@@ -73,15 +72,14 @@ impl Ending {
             let _ = daemons::add(daemon, &self.service, &mut sessions).await;
         }
         sessions.retain(|session| ids.contains(&session.id));
-        let (began, mut all) = (Instant::now(), Came::default());
-        for turn in end::turns(sessions, self.pace) {
-            tokio::time::sleep(turn.after.saturating_sub(began.elapsed())).await;
-            let ids: Vec<SessionId> = turn.sessions.iter().map(|session| session.id).collect();
+        let (mut turns, mut all) = (Turns::new(sessions, self.pace), Came::default());
+        while let Some(sessions) = turns.next().await {
+            let ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
             if !self.pace.is_none() && !self.may(&ids).await {
                 break;
             }
             self.world.recorder.ours(ids.into_iter());
-            let came = end::both(&self.service, self.daemon.as_ref(), turn.sessions, self.how, !self.again).await;
+            let came = end::both(&self.service, self.daemon.as_ref(), sessions, self.how, !self.again).await;
             all.add(came.unwrap_or_else(|why| Came { why: Some(why), ..Came::default() }));
         }
         self.tell(all).await;

@@ -22,7 +22,7 @@ use crate::verbs::services::Known;
 use crate::verbs::sessions::sort;
 use crate::verbs::status::watcher;
 use crate::world::{World, unread};
-use crate::{converge, daemons, lockout, look, protect, say};
+use crate::{converge, daemons, lockout, look, notices, protect, say};
 
 /// Leaks that get an event of their own.
 const NAMED_LEAKS: usize = 20;
@@ -127,6 +127,7 @@ impl Watch<'_> {
         let event = Event::new(self.world.now().wall, EventKind::DrainBegan, &one.service.name, text)
             .with("requester", &one.requester);
         self.say(tell(self.world, &one.service, &event)).await;
+        notices::users::of_drain(self.world, &self.tracked[index].service, &event);
         Input::Placed
     }
 

@@ -50,6 +50,7 @@ pub(super) async fn perform(world: &Arc<World>, run: &Run, step: Step, reply: &R
 /// Tells people, and waits until it is time: from when it was announced first, whoever was killed meanwhile.
 async fn announce(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
     notices::of_run(world, run, Occasion::Before);
+    notices::users::of_run(world, run, Occasion::Before);
     let began = run.journal.iter().find(|line| line.entry == ebb_model::Entry::Began(Step::Announce));
     let until = began.map_or(world.now().wall, |line| line.at) + run.plan.delay;
     let text = format!("people are told; it begins in {}", duration(until.since(world.now().wall)));
@@ -161,6 +162,7 @@ fn regressions(changes: &[Change]) -> impl Iterator<Item = (&str, String)> {
 
 async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Why> {
     notices::of_run(world, run, Occasion::Start);
+    notices::users::of_run(world, run, Occasion::Start);
     let services = look::services(world).await?;
     let wish = Checked::of_plan(&run.plan);
     let mut hold = server::merge(world, &wish, level(&run.plan), &run.plan.not)?;

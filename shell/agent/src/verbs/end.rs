@@ -1,7 +1,7 @@
 //! `ebb end`: chosen sessions, and the endings of a drain.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::world::{World, chain};
 use crate::{behind, look, say};
 
 /// Sessions idle for less may have a request on the way that a goodbye would lose.
-const QUIET: Span = Span::seconds(2);
+const QUIET: Duration = Duration::from_secs(2);
 /// Between two looks at who is left after a goodbye.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -164,48 +164,60 @@ pub(crate) fn pace(rate_per_second: Option<f64>, over_seconds: Option<u64>) -> P
     Pace { per_hour, over: over_seconds.map(Span::seconds) }
 }
 
-/// One piece of endings, and when its turn is.
-pub(crate) struct Turn {
-    pub(crate) sessions: Vec<Session>,
-    pub(crate) after: Duration,
-}
-
-/// So many turns in a second at most: more would be a herd of clocks. A faster pace ends several in each.
-const TURNS_PER_SECOND: f64 = 50.0;
+/// So many turns in a second at most: each looks through the service's descriptors. A faster pace ends several in each.
+const TURNS_PER_SECOND: f64 = 20.0;
 /// Without a pace, this many are ended in one go.
 const TOGETHER: usize = 1000;
+/// Turns that are late come together, but never more of them than belong to this time: a pace is kept in every second.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Who is ended when: the idle first, the longest idle of them before, spread out as the pace says. Within its slot each turn
 /// comes a little earlier or later than the others, so that those who come back do not march in step.
-pub(crate) fn turns(mut sessions: Vec<Session>, pace: Pace) -> Vec<Turn> {
-    let at_work = |session: &Session| match session.stay {
-        Stay::Idle | Stay::NotLoggedIn => 0,
-        Stay::Active | Stay::Inside => 2,
-        _ => 1,
-    };
-    sessions.sort_by_key(|session| (at_work(session), Reverse(session.idle), session.id));
-    if pace.is_none() || sessions.is_empty() {
-        let pieces = sessions.chunks(TOGETHER);
-        return pieces.map(|some| Turn { sessions: some.to_vec(), after: Duration::ZERO }).collect();
+pub(crate) struct Turns {
+    began: Instant,
+    /// Sessions, and when after the beginning.
+    queue: VecDeque<(Vec<Session>, Duration)>,
+}
+
+impl Turns {
+    pub(crate) fn new(mut sessions: Vec<Session>, pace: Pace) -> Self {
+        let at_work = |session: &Session| match session.stay {
+            Stay::Idle | Stay::NotLoggedIn => 0,
+            Stay::Active | Stay::Inside => 2,
+            _ => 1,
+        };
+        sessions.sort_by_key(|session| (at_work(session), Reverse(session.idle), session.id));
+        let spread = Duration::from(pace.spread(sessions.len()));
+        let count = sessions.len().max(1);
+        let wanted = (spread.as_secs_f64() * TURNS_PER_SECOND).ceil().clamp(1.0, count as f64) as usize;
+        let each = if pace.is_none() { TOGETHER } else { count.div_ceil(wanted) };
+        let slot = spread.mul_f64(each.min(count) as f64 / count as f64);
+        let turn = |(number, some): (usize, &[Session])| {
+            (some.to_vec(), slot.mul_f64(number as f64 + some.first().map_or(0.0, jitter)))
+        };
+        Self { began: Instant::now(), queue: sessions.chunks(each).enumerate().map(turn).collect() }
     }
-    let spread = Duration::from(pace.spread(sessions.len()));
-    let wanted = (spread.as_secs_f64() * TURNS_PER_SECOND).ceil().max(1.0) as usize;
-    let each = sessions.len().div_ceil(wanted.min(sessions.len()));
-    let slot = spread.mul_f64(each as f64 / sessions.len() as f64);
-    let turn = |(number, some): (usize, &[Session])| {
-        // FNV-1a of the name: the kernel gives them one after the other.
-        let hash = some.first().map_or(0, |first| {
-            first
-                .id
-                .0
-                .to_le_bytes()
-                .iter()
-                .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-        });
-        let jitter = f64::from(hash) / f64::from(u32::MAX);
-        Turn { sessions: some.to_vec(), after: slot.mul_f64(number as f64 + jitter) }
-    };
-    sessions.chunks(each).enumerate().map(turn).collect()
+
+    /// Waits for the next, and gives those whose turn it is.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Session>> {
+        let (mut sessions, after) = self.queue.pop_front()?;
+        tokio::time::sleep(after.saturating_sub(self.began.elapsed())).await;
+        let late = self.began.elapsed().saturating_sub(after);
+        self.began += late.saturating_sub(LATE);
+        let now = self.began.elapsed();
+        // Without a pace all are due at once, and stay apart.
+        while self.queue.front().is_some_and(|(_, at)| !at.is_zero() && *at <= now) {
+            sessions.extend(self.queue.pop_front()?.0);
+        }
+        Some(sessions)
+    }
+}
+
+/// From 0 to 1, by the session's name: the kernel gives them one after the other (FNV-1a).
+fn jitter(session: &Session) -> f64 {
+    let bytes = session.id.0.to_le_bytes();
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    f64::from(hash) / f64::from(u32::MAX)
 }
 
 /// One `ebb end` at work.
@@ -222,15 +234,14 @@ struct Ending<'a> {
 impl Ending<'_> {
     async fn run(&self, chosen: &[Session], report: &mut EndReport) -> Result<(), Why> {
         let how = if self.cut { How::Destroy } else { How::Goodbye };
-        let began = Instant::now();
         let mut said_goodbye = BTreeSet::new();
-        for turn in turns(chosen.to_vec(), self.pace) {
+        let mut turns = Turns::new(chosen.to_vec(), self.pace);
+        while let Some(sessions) = turns.next().await {
             if self.reply.is_gone() {
                 break;
             }
-            tokio::time::sleep(turn.after.saturating_sub(began.elapsed())).await;
-            let ids: BTreeSet<SessionId> = turn.sessions.iter().map(|session| session.id).collect();
-            let came = both(self.service, self.daemon, turn.sessions, how, true).await?;
+            let ids: BTreeSet<SessionId> = sessions.iter().map(|session| session.id).collect();
+            let came = both(self.service, self.daemon, sessions, how, true).await?;
             self.count(&came, report);
             if how == How::Goodbye {
                 said_goodbye.extend(ids);
@@ -400,18 +411,30 @@ fn own(service: &Service, sessions: Vec<Session>) -> (Vec<Session>, Vec<SessionI
 /// Others are left for the destruction after the grace.
 fn goodbye(service: &Service, sessions: &[Session]) -> Came {
     let mut came = Came::default();
-    let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
-    let owners = observe::owners(&inodes, &pids(service));
-    for session in sessions.iter().filter(|session| session.idle >= QUIET) {
-        let Some(pid) = owners.get(&session.inode).and_then(|pids| pids.last()) else { continue };
-        let Ok(Some(owner)) = process::read(*pid) else { continue };
-        let told = process::Handle::open(*pid, owner.start_ticks)
-            .and_then(|handle| process::shutdown_read(&handle, session.inode));
-        match told {
-            Ok(()) => came.goodbyes += 1,
-            Err(process::Error::Gone { .. } | process::Error::NotHeld { .. } | process::Error::Unread { .. }) => {}
-            Err(error) => came.why = Some(Why::Unread { what: "a session's socket".into(), cause: chain(&error) }),
+    let mut left: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    let shut = |pid: process::Pid, left: &mut BTreeSet<u32>, came: &mut Came| {
+        let Ok(Some(owner)) = process::read(pid) else { return };
+        let Ok(handle) = process::Handle::open(pid, owner.start_ticks) else { return };
+        for (inode, number) in process::find_fds(pid, left).unwrap_or_default() {
+            left.remove(&inode);
+            match process::shutdown_read(&handle, inode, Some(number), QUIET) {
+                Ok(()) => came.goodbyes += 1,
+                Err(
+                    process::Error::Gone { .. }
+                    | process::Error::NotHeld { .. }
+                    | process::Error::Unread { .. }
+                    | process::Error::Active { .. },
+                ) => {}
+                Err(error) => came.why = Some(Why::Unread { what: "a session's socket".into(), cause: chain(&error) }),
+            }
         }
+    };
+    // First its own processes; one may have left the unit's cgroup with its socket (an ssh login's does).
+    for pid in pids(service).into_iter().chain(process::pids().unwrap_or_default()) {
+        if left.is_empty() {
+            break;
+        }
+        shut(pid, &mut left, &mut came);
     }
     came
 }
