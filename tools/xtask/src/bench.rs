@@ -7,6 +7,7 @@ mod agent;
 mod big;
 mod cpu;
 mod crew;
+mod daemon;
 mod dump;
 mod ebb;
 mod eta;
@@ -30,7 +31,7 @@ use figure::Figures;
 
 pub use crew::play;
 
-const PARTS: [&str; 9] = ["gate", "overhead", "dump", "services", "units", "agent", "pacing", ETA, BIG];
+const PARTS: [&str; 10] = ["gate", "overhead", "dump", "services", "units", "agent", "pacing", "daemon", ETA, BIG];
 /// Only computes: it needs neither root nor `ebb`.
 const ETA: &str = "eta";
 /// Takes minutes and many GiB: only when asked for.
@@ -66,6 +67,7 @@ pub fn run(arguments: &[&str]) -> Result<ExitCode, String> {
             "units" => units::measure(&mut figures),
             "agent" => agent::measure(&mut figures),
             "pacing" => pacing::measure(&mut figures),
+            "daemon" => daemon::measure(&mut figures),
             ETA => eta::measure(&mut figures),
             BIG => big::measure(&mut figures),
             _ => services::measure(&mut figures),
@@ -135,7 +137,7 @@ mod tests {
     fn parts_can_be_chosen() {
         assert_eq!(
             wish(&[]).unwrap().parts,
-            ["gate", "overhead", "dump", "services", "units", "agent", "pacing", "eta"]
+            ["gate", "overhead", "dump", "services", "units", "agent", "pacing", "daemon", "eta"]
         );
         let some = wish(&["dump", "--big"]).unwrap();
         assert!(some.parts == ["dump", "big"] && !some.strict);

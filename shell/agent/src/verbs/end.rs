@@ -169,7 +169,7 @@ const TURNS_PER_SECOND: f64 = 20.0;
 /// Without a pace, this many are ended in one go.
 const TOGETHER: usize = 1000;
 /// Turns that are late come together, but never more of them than belong to this time: a pace is kept in every second.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_millis(100);
 
 /// Who is ended when: the idle first, the longest idle of them before, spread out as the pace says. Within its slot each turn
 /// comes a little earlier or later than the others, so that those who come back do not march in step.
@@ -334,9 +334,12 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
         let (without, connections): (Vec<_>, Vec<_>) =
             asked.into_iter().partition(|session| session.state == SessionState::Use);
         came.kept.extend(without.iter().map(|session| session.id));
-        // One that could say goodbye, and not now: whoever may be in the middle of something has the grace.
-        let now = |session: &Session| matches!(ability, Ability::Never(_)) || session.uses.iter().all(is_idle);
-        let (idle, at_work): (Vec<_>, Vec<_>) = connections.into_iter().partition(now);
+        // It cannot say goodbye, or not now: whoever it says is in the middle of something has the grace. Of a daemon that never
+        // can, those of whom it does not say that are the kernel's.
+        let never = matches!(ability, Ability::Never(_));
+        let now = |one: &Use| is_idle(one) || never && one.busy == Busy::Unknown;
+        let (idle, at_work): (Vec<_>, Vec<_>) =
+            connections.into_iter().partition(|session| session.uses.iter().all(now));
         came.failed += at_work.len() as u64;
         rest.extend(idle);
         return (came, rest);
