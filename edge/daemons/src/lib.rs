@@ -5,6 +5,7 @@
 //! What is written is read back. Nothing is decided here.
 
 pub mod call;
+mod dovecot;
 mod exec;
 mod kamailio;
 mod libpq;

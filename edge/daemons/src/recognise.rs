@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, exec, kamailio, openssh, pgbouncer, postgresql};
+use crate::{Adapter, dovecot, exec, kamailio, openssh, pgbouncer, postgresql};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -35,12 +35,10 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
         DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
-        DaemonKind::Prosody
-        | DaemonKind::Ejabberd
-        | DaemonKind::Dovecot
-        | DaemonKind::Postfix
-        | DaemonKind::Haproxy
-        | DaemonKind::Nginx => None,
+        DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings))),
+        DaemonKind::Prosody | DaemonKind::Ejabberd | DaemonKind::Postfix | DaemonKind::Haproxy | DaemonKind::Nginx => {
+            None
+        }
     }
 }
 
