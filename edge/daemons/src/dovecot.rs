@@ -6,6 +6,7 @@ mod anvil;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ebb_model::{Abilities, Ability, DaemonKind, DaemonSettings, Ended, Proto, Use, Uses};
 
@@ -23,6 +24,8 @@ pub(crate) struct Dovecot {
     anvil: String,
     /// Ports of its doors: by them its clients' connections are known.
     ports: BTreeSet<u16>,
+    /// Sessions that end together with others, and were to end already: many are asked for in several parts.
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Dovecot {
@@ -30,7 +33,7 @@ impl Dovecot {
         let own = seen.unix.iter().find(|path| path.ends_with("/anvil"));
         let ports = seen.doors.iter().filter(|door| door.proto == Proto::Tcp).map(|door| door.port).collect();
         let anvil = settings.socket.as_ref().or(own).map_or_else(|| ANVIL.to_owned(), Clone::clone);
-        Self { anvil, ports }
+        Self { anvil, ports, asked: Arc::default() }
     }
 
     /// All sessions now, and those who have not logged in.
@@ -42,35 +45,54 @@ impl Dovecot {
 
     async fn ended(&self, keys: &[String], inside: bool) -> Result<Vec<Ended>, Error> {
         let now = self.look().await?;
-        let keys = keys.to_vec();
-        call::aside(DOVECOT, move || ended(&now, &keys, inside)).await
+        let (keys, asked) = (keys.to_vec(), self.asked.clone());
+        call::aside(DOVECOT, move || {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            ended(&now, &keys, inside, &mut asked)
+        })
+        .await
     }
 }
 
-/// What becomes of each. A process that serves several is told to end only if all of them shall: it has no other way.
-fn ended(now: &[Placed], keys: &[String], inside: bool) -> Vec<Ended> {
-    let now_by_key: BTreeMap<&str, &Placed> = now.iter().map(|one| (one.told.key.as_str(), one)).collect();
-    let wished: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-    let shared = |one: &Placed| {
-        let all: Vec<&Placed> = now.iter().filter(|other| other.group == one.group).collect();
-        let all_wished = all.iter().all(|other| wished.contains(other.told.key.as_str()));
-        (!all_wished).then_some(all.len())
-    };
+/// What becomes of each. Those who cannot be told apart, or whose process serves others too, end together: when all of
+/// them have been asked for.
+fn ended(now: &[Placed], keys: &[String], inside: bool, asked: &mut BTreeSet<String>) -> Vec<Ended> {
+    let by_key: BTreeMap<&str, &Placed> = now.iter().map(|one| (one.told.key.as_str(), one)).collect();
+    asked.retain(|key| by_key.contains_key(key.as_str()));
+    let shared = |key: &&String| by_key.get(key.as_str()).is_some_and(|one| one.group.is_some());
+    asked.extend(keys.iter().filter(shared).cloned());
+    let mut groups: BTreeMap<u32, Vec<&Placed>> = BTreeMap::new();
+    for one in now {
+        groups.entry(one.group.unwrap_or_default()).or_default().push(one);
+    }
+    let whole = |group: u32| groups.get(&group).is_some_and(|all| all.iter().all(|one| asked.contains(&one.told.key)));
     let mut told: BTreeMap<String, Ended> = BTreeMap::new();
-    let mut end = |key: &String| {
-        let Some(one) = now_by_key.get(key.as_str()) else { return Ended::Gone };
-        if let Some(why) = one.spared.as_ref().filter(|_| !inside) {
+    let mut end = |one: &Placed| {
+        if let Some(why) = one.spared.as_ref().filter(|_| !inside || one.process.is_none()) {
             return Ended::Spared(why.clone());
         }
-        let Some(process) = &one.process else {
-            return Ended::Spared(one.spared.clone().unwrap_or_else(|| "its process is not seen".to_owned()));
-        };
-        match one.group.and_then(|_| shared(one)) {
-            Some(all) => Ended::Spared(format!("it is one of {all} that are not told apart, or end together")),
-            None => told.entry(process.clone()).or_insert_with(|| proc::end(DOVECOT, process)).clone(),
-        }
+        let Some(process) = &one.process else { return Ended::Spared("its process is not seen".to_owned()) };
+        told.entry(process.clone()).or_insert_with(|| proc::end(DOVECOT, process)).clone()
     };
-    keys.iter().map(&mut end).collect()
+    let mut ended = Vec::with_capacity(keys.len());
+    let mut touched = BTreeSet::new();
+    for key in keys {
+        ended.push(match by_key.get(key.as_str()) {
+            None => Ended::Gone,
+            Some(one) => match one.group.filter(|group| !whole(*group)) {
+                Some(_) => Ended::Spared("it is not told apart from others, or ends with them: ask for all".to_owned()),
+                None => {
+                    touched.extend(one.group);
+                    end(one)
+                }
+            },
+        });
+    }
+    // Those who were asked for before the last of their group was.
+    for one in touched.iter().filter_map(|group| groups.get(group)).flatten() {
+        end(one);
+    }
+    ended
 }
 
 impl Adapter for Dovecot {

@@ -214,11 +214,15 @@ fn who_cannot_be_told_apart_ends_with_the_others_or_not_at_all() {
             Ended::Spared(why) => why,
             other => format!("{other:?}"),
         };
-        ended(&all, wished, inside).into_iter().map(one).collect()
+        ended(&all, wished, inside, &mut BTreeSet::new()).into_iter().map(one).collect()
     };
-    let together = "it is one of 2 that are not told apart, or end together";
+    let together = "it is not told apart from others, or ends with them: ask for all";
     assert_eq!(outcome(&keys[2..3], false), [together]);
     assert_eq!(outcome(&keys[2..4], true), ["Gone", "Gone"]);
+    let mut asked = BTreeSet::new();
+    let one_by_one = [2, 3].map(|at| ended(&all, &keys[at..=at], true, &mut asked).remove(0));
+    assert_eq!(one_by_one, [Ended::Spared(together.to_owned()), Ended::Gone]);
+    assert!(ended(&[], &keys, true, &mut asked).iter().all(|one| *one == Ended::Gone) && asked.is_empty());
     assert_eq!(outcome(&keys[1..2], false), ["imap: APPEND"]);
     assert_eq!(outcome(&keys[8..9], true), ["its process is not seen"]);
     assert_eq!(outcome(&["nobody".to_owned()], true), ["Gone"]);
