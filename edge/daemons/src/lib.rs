@@ -11,6 +11,7 @@ mod kamailio;
 mod libpq;
 mod openssh;
 mod pgbouncer;
+mod postfix;
 mod postgresql;
 mod proc;
 pub mod recognise;

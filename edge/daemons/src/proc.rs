@@ -13,6 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// So much of a title or of a list of arguments is read.
 const MOST_TITLE: u64 = 4096;
+/// So much of an environment.
+const MOST_ENVIRONMENT: u64 = 1 << 17;
 /// So many descriptors of one process are looked at.
 const MOST_FILES: usize = 4096;
 
@@ -125,6 +127,14 @@ pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
     let mut text = String::new();
     let _ = File::open(format!("/proc/{pid}/status")).ok()?.take(MOST_TITLE).read_to_string(&mut text);
     text.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
+}
+
+/// A variable that it was started with.
+pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let _ = File::open(format!("/proc/{pid}/environ")).ok()?.take(MOST_ENVIRONMENT).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    text.split('\0').find_map(|one| Some(one.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
 /// What a process has open, as its links tell: paths, `anon_inode:inotify`, `socket:[7]`. The three standard ones are left
