@@ -29,11 +29,16 @@ pub(crate) struct Dovecot {
 }
 
 impl Dovecot {
-    pub(crate) fn new(seen: &Seen, settings: &DaemonSettings) -> Self {
+    /// None for one in another network namespace, as in a container: the socket at Debian's path is another's.
+    pub(crate) fn new(seen: &Seen, settings: &DaemonSettings) -> Option<Self> {
+        let mut alive = seen.pids.iter().copied().filter(|pid| proc::read(*pid).is_some());
+        if alive.next().is_some_and(|pid| !proc::is_here(pid)) {
+            return None;
+        }
         let own = seen.unix.iter().find(|path| path.ends_with("/anvil"));
         let ports = seen.doors.iter().filter(|door| door.proto == Proto::Tcp).map(|door| door.port).collect();
         let anvil = settings.socket.as_ref().or(own).map_or_else(|| ANVIL.to_owned(), Clone::clone);
-        Self { anvil, ports, asked: Arc::default() }
+        Some(Self { anvil, ports, asked: Arc::default() })
     }
 
     /// All sessions now, and those who have not logged in.

@@ -41,8 +41,12 @@ fn masters(seen: &Seen) -> impl Iterator<Item = u32> {
     own.filter(|pid| proc::read(*pid).is_some_and(|process| process.name == "master") && is_master(*pid))
 }
 
-/// By its file: `/usr/lib/postfix/sbin/master`, or `/usr/libexec/postfix/master`.
+/// By its file: `/usr/lib/postfix/sbin/master`, or `/usr/libexec/postfix/master`. One in a container is none: its folders are
+/// not ours.
 fn is_master(pid: u32) -> bool {
+    if !proc::is_here(pid) {
+        return false;
+    }
     let file = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     file.components().any(|part| part.as_os_str() == "postfix")
 }

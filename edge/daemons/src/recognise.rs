@@ -35,7 +35,7 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
         DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
-        DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings))),
+        DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings)?)),
         DaemonKind::Postfix => Some(Box::new(postfix::Postfix::new(seen, settings))),
         DaemonKind::Prosody | DaemonKind::Ejabberd | DaemonKind::Haproxy | DaemonKind::Nginx => None,
     }

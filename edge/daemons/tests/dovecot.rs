@@ -314,3 +314,23 @@ fn those_who_share_a_login_process_are_not_confused_and_end_together() {
     eventually_told(&dovecot, &["- imap: not logged in NotLoggedIn"], &mut told);
     drop(silent);
 }
+
+/// The socket at Debian's path, and a queue at its path, are those of the server itself.
+#[test]
+fn one_in_a_container_is_not_taken_for_the_servers_own() {
+    let Some(unshare) = must_run(program("unshare")) else { return };
+    let mut command = Command::new(unshare);
+    let mut contained = common::piped(command.args(["--net", "sleep", "60"]));
+    let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let pid = contained.id();
+    eventually("it is contained", || space(&pid.to_string()) != space("self"));
+    let seen =
+        |executable: &str| Seen { executables: [executable.to_owned()].into(), pids: [pid].into(), ..Seen::default() };
+    let found = ["dovecot", "master"].map(|name| recognise(&seen(name), &DaemonSettings::default()).is_some());
+    contained.kill().unwrap();
+    contained.wait().unwrap();
+    assert_eq!(found, [false, false]);
+    assert!(
+        recognise(&Seen { pids: [std::process::id()].into(), ..seen("dovecot") }, &DaemonSettings::default()).is_some()
+    );
+}

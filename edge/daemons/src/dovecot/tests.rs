@@ -67,7 +67,7 @@ fn says(answer: &'static [u8], then_waits: bool) -> (Dovecot, tempfile::Folder) 
         }
     });
     let seen = Seen { unix: vec!["/run/other".into(), path], ..Seen::default() };
-    (Dovecot::new(&seen, &DaemonSettings::default()), folder)
+    (Dovecot::new(&seen, &DaemonSettings::default()).unwrap(), folder)
 }
 
 mod tempfile {
@@ -109,7 +109,7 @@ async fn half_an_answer_is_an_error_and_silence_ends() {
     let told = crate::within(Duration::from_millis(50), DOVECOT, dovecot.uses(9)).await;
     assert!(matches!(told, Err(Error::Late { .. })), "{told:?}");
     let seen = Seen { unix: vec!["/nonexistent/anvil".into()], ..Seen::default() };
-    let told = Dovecot::new(&seen, &DaemonSettings::default()).uses(9).await;
+    let told = Dovecot::new(&seen, &DaemonSettings::default()).unwrap().uses(9).await;
     assert!(matches!(told, Err(Error::NotReached { .. })), "{told:?}");
 }
 
