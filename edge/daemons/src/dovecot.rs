@@ -107,7 +107,7 @@ impl Adapter for Dovecot {
 
     fn abilities(&self) -> Answer<'_, Abilities> {
         Box::pin(async {
-            let list = match self.look().await {
+            let list = match anvil::ask(&self.anvil).await {
                 Err(error @ (Error::NotReached { .. } | Error::NotPermitted { .. })) => Ability::Missing {
                     what: error.to_string(),
                     help: "`socket` in [daemon.NAME]: the socket `anvil` in Dovecot's base_dir; run the agent as root"

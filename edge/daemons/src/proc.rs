@@ -149,7 +149,12 @@ pub(crate) fn files(pid: u32) -> impl Iterator<Item = String> {
 pub(crate) fn sockets(pid: u32) -> impl Iterator<Item = u64> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(MOST_FILES);
     let links = files.filter_map(|file| fs::read_link(file.path()).ok());
-    links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+    links.filter_map(|link| socket(link.to_str()?))
+}
+
+/// The inode of a socket, as the link to it says: `socket:[7]`.
+pub(crate) fn socket(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The client's end of the connection that each of these processes has at one of these ports of ours.
@@ -160,10 +165,16 @@ pub(crate) fn peers(pids: impl Iterator<Item = u32>, ports: &BTreeSet<u16>) -> B
 
 /// The clients' ends of all connections that each of these processes has at one of these ports of ours.
 pub(crate) fn connections(pids: impl Iterator<Item = u32>, ports: &BTreeSet<u16>) -> BTreeMap<u32, Vec<SocketAddr>> {
-    let of: BTreeMap<u64, Vec<u32>> = pids.fold(BTreeMap::new(), |mut of: BTreeMap<u64, Vec<u32>>, pid| {
-        sockets(pid).for_each(|inode| of.entry(inode).or_default().push(pid));
-        of
-    });
+    connections_of(pids.flat_map(|pid| sockets(pid).map(move |inode| (inode, pid))), ports)
+}
+
+/// The same, where it is known already which sockets each process has.
+pub(crate) fn connections_of(
+    sockets: impl Iterator<Item = (u64, u32)>,
+    ports: &BTreeSet<u16>,
+) -> BTreeMap<u32, Vec<SocketAddr>> {
+    let mut of: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    sockets.for_each(|(inode, pid)| of.entry(inode).or_default().push(pid));
     let mut found: BTreeMap<u32, Vec<SocketAddr>> = BTreeMap::new();
     if of.is_empty() {
         return found;

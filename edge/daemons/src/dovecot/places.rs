@@ -66,13 +66,22 @@ pub(super) fn look(
     let children = all.into_values().filter(|one| one.parent == master);
     let children: Vec<(u32, Process)> = children.filter_map(|one| Some((proc::inner_pid(one.pid)?, one))).collect();
     let up = proc::up().ok_or_else(|| not_read("uptime is not shown".to_owned()))?;
-    let connections = proc::connections(children.iter().map(|(_, one)| one.pid), ports);
     let serves: BTreeSet<u32> = rows.iter().map(|row| row.pid).collect();
-    let mail = || children.iter().filter(|(inner, _)| serves.contains(inner)).map(|(_, one)| one.pid);
-    let open = mail().map(|pid| (pid, open(proc::files(pid)))).collect();
-    let waits: Vec<u32> = mail().filter(|pid| !connections.contains_key(pid)).collect();
+    let (mut sockets, mut open) = (BTreeMap::new(), BTreeMap::new());
+    for (inner, one) in &children {
+        let mut own = Vec::new();
+        let files = proc::files(one.pid).filter(|file| proc::socket(file).map(|inode| own.push(inode)).is_none());
+        let found = opened(files);
+        if serves.contains(inner) {
+            open.insert(one.pid, found);
+        }
+        sockets.insert(one.pid, own);
+    }
+    let all = sockets.iter().flat_map(|(pid, own)| own.iter().map(|inode| (*inode, *pid)));
+    let connections = proc::connections_of(all, ports);
+    let waits = open.keys().filter(|pid| !connections.contains_key(pid)).copied();
     let login = children.iter().filter(|(_, one)| is_login(one)).map(|(_, one)| one.pid);
-    let behind = behind(&waits, login).map_err(|error| not_read(format!("unix sockets: {error}")))?;
+    let behind = behind(waits, login, &sockets).map_err(|error| not_read(format!("unix sockets: {error}")))?;
     Ok(placed(rows, &Sight { processes: children.into_iter().collect(), connections, behind, open, up }))
 }
 
@@ -98,26 +107,33 @@ fn is_login(process: &Process) -> bool {
 }
 
 /// Which login process has the other end of a unix socket of each of these.
-fn behind(waits: &[u32], login: impl Iterator<Item = u32>) -> std::io::Result<BTreeMap<u32, u32>> {
-    if waits.is_empty() {
+fn behind(
+    waits: impl Iterator<Item = u32>,
+    login: impl Iterator<Item = u32>,
+    sockets: &BTreeMap<u32, Vec<u64>>,
+) -> std::io::Result<BTreeMap<u32, u32>> {
+    let own = |pid: u32| sockets.get(&pid).into_iter().flatten();
+    let of: BTreeMap<u64, u32> = login.flat_map(|pid| own(pid).map(move |inode| (*inode, pid))).collect();
+    if of.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let of: BTreeMap<u64, u32> = login.flat_map(|pid| proc::sockets(pid).map(move |inode| (inode, pid))).collect();
     let pairs = pairs::all()?;
-    let other = |pid: &u32| proc::sockets(*pid).find_map(|inode| of.get(pairs.get(&inode)?).copied());
-    Ok(waits.iter().filter_map(|pid| Some((*pid, other(pid)?))).collect())
+    let other = |pid: u32| own(pid).find_map(|inode| of.get(pairs.get(inode)?).copied());
+    Ok(waits.filter_map(|pid| Some((pid, other(pid)?))).collect())
 }
 
 /// What files say that a process has open. Index files are open all the time.
-pub(super) fn open(files: impl Iterator<Item = String>) -> Open {
+pub(super) fn opened(files: impl Iterator<Item = String>) -> Open {
     let mut found = Open::Nothing;
+    // To the last: who reads them looks at each on its way.
     for file in files {
         let name = file.rsplit('/').next().unwrap_or_default();
         match file.as_str() {
+            _ if found == Open::Message => {}
             "anon_inode:inotify" => found = Open::Watches,
             _ if !file.starts_with('/') || file.starts_with("/dev/") || name.starts_with("dovecot") => {}
             _ if name.starts_with("subscriptions") || name.starts_with("maildirsize") || name == "sieve" => {}
-            _ => return Open::Message,
+            _ => found = Open::Message,
         }
     }
     found

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::anvil::{Row, rows};
-use super::places::{Open, Sight, open, placed};
+use super::places::{Open, Sight, opened, placed};
 use super::*;
 use crate::proc::Process;
 
@@ -230,7 +230,7 @@ fn who_cannot_be_told_apart_ends_with_the_others_or_not_at_all() {
 
 #[test]
 fn open_files_say_what_is_done() {
-    let told = |files: &[&str]| open(files.iter().map(|file| (*file).to_owned()));
+    let told = |files: &[&str]| opened(files.iter().map(|file| (*file).to_owned()));
     let index = "/var/mail/ana/dovecot.index.log";
     assert_eq!(told(&[index, "socket:[7]", "/dev/null", "pipe:[1]"]), Open::Nothing);
     assert_eq!(told(&[index, "anon_inode:inotify"]), Open::Watches);
