@@ -5,11 +5,13 @@
 //! What is written is read back. Nothing is decided here.
 
 pub mod call;
+mod dovecot;
 mod exec;
 mod kamailio;
 mod libpq;
 mod openssh;
 mod pgbouncer;
+mod postfix;
 mod postgresql;
 mod proc;
 pub mod recognise;

@@ -1,6 +1,8 @@
 //! Processes and their sockets as `/proc` shows them, for daemons that tell nothing but have a process for each session.
 //! Whose processes they are is not known: nothing is read without a limit.
 
+pub(crate) mod pairs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,6 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// So much of a title or of a list of arguments is read.
 const MOST_TITLE: u64 = 4096;
+/// So much of an environment.
+const MOST_ENVIRONMENT: u64 = 1 << 17;
 /// So many descriptors of one process are looked at.
 const MOST_FILES: usize = 4096;
 
@@ -118,20 +122,60 @@ pub(crate) fn may_see_files(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
 }
 
+/// Its pid in the PID namespace it lives in: a daemon in there knows its processes by these.
+pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
+    let mut text = String::new();
+    let _ = File::open(format!("/proc/{pid}/status")).ok()?.take(MOST_TITLE).read_to_string(&mut text);
+    text.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
+}
+
+/// A variable that it was started with.
+pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let _ = File::open(format!("/proc/{pid}/environ")).ok()?.take(MOST_ENVIRONMENT).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    text.split('\0').find_map(|one| Some(one.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+/// What a process has open, as its links tell: paths, `anon_inode:inotify`, `socket:[7]`. The three standard ones are left
+/// out.
+pub(crate) fn files(pid: u32) -> impl Iterator<Item = String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(MOST_FILES);
+    let own = files.filter(|file| !matches!(file.file_name().to_str(), Some("0" | "1" | "2")));
+    own.filter_map(|file| Some(fs::read_link(file.path()).ok()?.to_string_lossy().into_owned()))
+}
+
 /// Inodes of the sockets that a process has.
-fn sockets(pid: u32) -> impl Iterator<Item = u64> {
+pub(crate) fn sockets(pid: u32) -> impl Iterator<Item = u64> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(MOST_FILES);
     let links = files.filter_map(|file| fs::read_link(file.path()).ok());
-    links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+    links.filter_map(|link| socket(link.to_str()?))
+}
+
+/// The inode of a socket, as the link to it says: `socket:[7]`.
+pub(crate) fn socket(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The client's end of the connection that each of these processes has at one of these ports of ours.
 pub(crate) fn peers(pids: impl Iterator<Item = u32>, ports: &BTreeSet<u16>) -> BTreeMap<u32, SocketAddr> {
-    let of: BTreeMap<u64, Vec<u32>> = pids.fold(BTreeMap::new(), |mut of: BTreeMap<u64, Vec<u32>>, pid| {
-        sockets(pid).for_each(|inode| of.entry(inode).or_default().push(pid));
-        of
-    });
-    let mut found = BTreeMap::new();
+    let all = connections(pids, ports).into_iter();
+    all.filter_map(|(pid, peers)| Some((pid, peers.last().copied()?))).collect()
+}
+
+/// The clients' ends of all connections that each of these processes has at one of these ports of ours.
+pub(crate) fn connections(pids: impl Iterator<Item = u32>, ports: &BTreeSet<u16>) -> BTreeMap<u32, Vec<SocketAddr>> {
+    connections_of(pids.flat_map(|pid| sockets(pid).map(move |inode| (inode, pid))), ports)
+}
+
+/// The same, where it is known already which sockets each process has.
+pub(crate) fn connections_of(
+    sockets: impl Iterator<Item = (u64, u32)>,
+    ports: &BTreeSet<u16>,
+) -> BTreeMap<u32, Vec<SocketAddr>> {
+    let mut of: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    sockets.for_each(|(inode, pid)| of.entry(inode).or_default().push(pid));
+    let mut found: BTreeMap<u32, Vec<SocketAddr>> = BTreeMap::new();
     if of.is_empty() {
         return found;
     }
@@ -139,7 +183,9 @@ pub(crate) fn peers(pids: impl Iterator<Item = u32>, ports: &BTreeSet<u16>) -> B
         let lines = File::open(table).map(|file| BufReader::new(file).lines()).into_iter().flatten();
         for (local, peer, inode) in lines.map_while(Result::ok).filter_map(|line| connection(&line)) {
             if ports.contains(&local.port()) {
-                found.extend(of.get(&inode).into_iter().flatten().map(|pid| (*pid, peer)));
+                for pid in of.get(&inode).into_iter().flatten() {
+                    found.entry(*pid).or_default().push(peer);
+                }
             }
         }
     }

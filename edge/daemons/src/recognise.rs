@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, exec, kamailio, openssh, pgbouncer, postgresql};
+use crate::{Adapter, dovecot, exec, kamailio, openssh, pgbouncer, postfix, postgresql};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -29,23 +29,20 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
     if settings.off {
         return None;
     }
-    match settings.kind.or_else(|| kind_of(&seen.executables))? {
+    match settings.kind.or_else(|| kind_of(seen))? {
         DaemonKind::Postgresql => Some(Box::new(postgresql::Postgresql::new(seen, settings)?)),
         DaemonKind::Pgbouncer => Some(Box::new(pgbouncer::Pgbouncer::new(seen, settings)?)),
         DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
         DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
-        DaemonKind::Prosody
-        | DaemonKind::Ejabberd
-        | DaemonKind::Dovecot
-        | DaemonKind::Postfix
-        | DaemonKind::Haproxy
-        | DaemonKind::Nginx => None,
+        DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings)?)),
+        DaemonKind::Postfix => Some(Box::new(postfix::Postfix::new(seen, settings))),
+        DaemonKind::Prosody | DaemonKind::Ejabberd | DaemonKind::Haproxy | DaemonKind::Nginx => None,
     }
 }
 
 /// Executables that say enough. Prosody is a Lua script, and ejabberd runs in Erlang's `beam.smp`: their units tell.
-const EXECUTABLES: [(&str, DaemonKind); 9] = [
+const EXECUTABLES: [(&str, DaemonKind); 8] = [
     ("kamailio", DaemonKind::Kamailio),
     ("dovecot", DaemonKind::Dovecot),
     ("imap-login", DaemonKind::Dovecot),
@@ -54,12 +51,11 @@ const EXECUTABLES: [(&str, DaemonKind); 9] = [
     ("haproxy", DaemonKind::Haproxy),
     ("nginx", DaemonKind::Nginx),
     ("sshd", DaemonKind::Openssh),
-    // Postfix's own `master` lives in its own folder; the name alone would fit others.
-    ("postfix", DaemonKind::Postfix),
 ];
 
-fn kind_of(executables: &BTreeSet<String>) -> Option<DaemonKind> {
-    EXECUTABLES.iter().find(|(name, _)| executables.contains(*name)).map(|(_, kind)| *kind)
+fn kind_of(seen: &Seen) -> Option<DaemonKind> {
+    let known = EXECUTABLES.iter().find(|(name, _)| seen.executables.contains(*name)).map(|(_, kind)| *kind);
+    known.or_else(|| postfix::is_postfix(seen).then_some(DaemonKind::Postfix))
 }
 
 /// Marks the uses of those whom the operator calls no users.
