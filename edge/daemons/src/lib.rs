@@ -14,7 +14,9 @@ mod pgbouncer;
 mod postfix;
 mod postgresql;
 mod proc;
+mod prosody;
 pub mod recognise;
+mod unix;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -2,28 +2,21 @@
 //! over TCP with a password. Simple queries only: PgBouncer's console knows no others.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ebb_model::{DaemonKind, DaemonSettings};
 use futures_util::StreamExt;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Uid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::{Error, MOST_BYTES, Seen, call};
+use crate::{Error, MOST_BYTES, Seen, call, unix};
 
 /// By which we are known there.
 pub(crate) const NAME: &str = "ebb";
 /// More columns than any answer that is asked for has.
 const MOST_COLUMNS: usize = 64;
-/// So long a server may be too busy to take a connection before it counts as not reached.
-const ACCEPTS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a connection runs over.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -135,7 +128,7 @@ impl Way {
         }
         let stream: Box<dyn Stream> = match &self.at {
             At::Socket(path) => {
-                let (stream, owner) = self.connect(path.clone()).await?;
+                let (stream, owner) = unix::connect(self.daemon, path).await?;
                 config.user(self.user.as_deref().or(user).unwrap_or(&owner));
                 Box::new(stream)
             }
@@ -165,23 +158,6 @@ impl Way {
             (Err(_), Err(error)) => Err(self.failed(&error)),
             (Err(said), Ok(())) => Err(said),
         }
-    }
-
-    /// Connects as the owner of the socket: the kernel tells the server who connects, by the user of the thread that does.
-    async fn connect(&self, path: String) -> Result<(tokio::net::UnixStream, String), Error> {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        // A thread of its own, which ends with that user.
-        let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
-            let _ = tell.send(connect_as_owner(&path));
-        });
-        thread.map_err(|error| self.not_reached(&error))?;
-        let connected = told.await.map_err(|error| self.not_reached(&error))?;
-        let (stream, owner) = connected.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => self.not_permitted(&error),
-            _ => self.not_reached(&error),
-        })?;
-        let stream = tokio::net::UnixStream::from_std(stream).map_err(|error| self.not_reached(&error))?;
-        Ok((stream, owner))
     }
 
     fn not_permitted(&self, cause: &dyn std::fmt::Display) -> Error {
@@ -243,43 +219,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-/// On a thread that does nothing else: its effective user becomes that of the socket's owner, and stays so.
-fn connect_as_owner(path: &str) -> io::Result<(UnixStream, String)> {
-    let owner = std::fs::metadata(path)?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
-        let keep = None::<Uid>;
-        rustix::thread::set_thread_res_uid(keep, Some(Uid::from_raw(owner)), keep)?;
-    }
-    Ok((connect(path, ACCEPTS_WITHIN)?, name_of(owner)))
-}
-
-/// Connects without waiting in the kernel: a server that is stopped has a full queue, and would keep this thread for ever.
-fn connect(path: &str, within: Duration) -> io::Result<UnixStream> {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let at = SocketAddrUnix::new(path)?;
-    for _ in 0..within.as_millis() / PAUSE.as_millis() {
-        match rustix::net::connect(&socket, &at) {
-            Err(Errno::AGAIN) => std::thread::sleep(PAUSE),
-            done => return Ok(done.map(|()| UnixStream::from(socket))?),
-        }
-    }
-    let text = format!("it took no connection within {} s", within.as_secs_f64());
-    Err(io::Error::new(io::ErrorKind::TimedOut, text))
-}
-
-/// The login name of a user id, from `/etc/passwd`; its number where there is none.
-fn name_of(uid: u32) -> String {
-    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = |line: &str| {
-        let mut words = line.split(':');
-        let name = words.next()?;
-        (words.nth(1)? == uid.to_string()).then(|| name.to_owned())
-    };
-    text.lines().find_map(name).unwrap_or_else(|| uid.to_string())
 }
 
 /// A column as a number.

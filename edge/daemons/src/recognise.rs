@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, dovecot, exec, kamailio, openssh, pgbouncer, postfix, postgresql};
+use crate::{Adapter, dovecot, exec, kamailio, openssh, pgbouncer, postfix, postgresql, prosody};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
     if settings.off {
         return None;
     }
-    match settings.kind.or_else(|| kind_of(seen))? {
+    match settings.kind.or_else(|| kind_of(seen)).or_else(|| kind_by_unit(seen))? {
         DaemonKind::Postgresql => Some(Box::new(postgresql::Postgresql::new(seen, settings)?)),
         DaemonKind::Pgbouncer => Some(Box::new(pgbouncer::Pgbouncer::new(seen, settings)?)),
         DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
@@ -37,7 +37,8 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
         DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings)?)),
         DaemonKind::Postfix => Some(Box::new(postfix::Postfix::new(seen, settings))),
-        DaemonKind::Prosody | DaemonKind::Ejabberd | DaemonKind::Haproxy | DaemonKind::Nginx => None,
+        DaemonKind::Prosody => Some(Box::new(prosody::Prosody::new(seen, settings))),
+        DaemonKind::Ejabberd | DaemonKind::Haproxy | DaemonKind::Nginx => None,
     }
 }
 
@@ -56,6 +57,13 @@ const EXECUTABLES: [(&str, DaemonKind); 8] = [
 fn kind_of(seen: &Seen) -> Option<DaemonKind> {
     let known = EXECUTABLES.iter().find(|(name, _)| seen.executables.contains(*name)).map(|(_, kind)| *kind);
     known.or_else(|| postfix::is_postfix(seen).then_some(DaemonKind::Postfix))
+}
+
+/// Prosody by its unit, or by the name of its socket.
+fn kind_by_unit(seen: &Seen) -> Option<DaemonKind> {
+    let unit = seen.units.iter().any(|unit| unit == "prosody.service");
+    let socket = seen.unix.iter().any(|path| prosody::is_socket(path));
+    (unit || socket).then_some(DaemonKind::Prosody)
 }
 
 /// Marks the uses of those whom the operator calls no users.
