@@ -7,6 +7,7 @@
 pub mod call;
 mod dovecot;
 mod exec;
+mod haproxy;
 mod kamailio;
 mod libpq;
 mod openssh;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, dovecot, exec, kamailio, openssh, pgbouncer, postfix, postgresql, prosody};
+use crate::{Adapter, dovecot, exec, haproxy, kamailio, openssh, pgbouncer, postfix, postgresql, prosody};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +34,12 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         DaemonKind::Pgbouncer => Some(Box::new(pgbouncer::Pgbouncer::new(seen, settings)?)),
         DaemonKind::Openssh => Some(Box::new(openssh::Openssh::new(seen))),
         DaemonKind::Exec => Some(Box::new(exec::Exec::new(settings))),
+        DaemonKind::Haproxy => Some(Box::new(haproxy::Haproxy::new(seen, settings))),
         DaemonKind::Kamailio => Some(Box::new(kamailio::Kamailio::new(seen, settings))),
         DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings)?)),
         DaemonKind::Postfix => Some(Box::new(postfix::Postfix::new(seen, settings))),
         DaemonKind::Prosody => Some(Box::new(prosody::Prosody::new(seen, settings))),
-        DaemonKind::Ejabberd | DaemonKind::Haproxy | DaemonKind::Nginx => None,
+        DaemonKind::Ejabberd | DaemonKind::Nginx => None,
     }
 }
 
