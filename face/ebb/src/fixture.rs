@@ -348,6 +348,7 @@ pub fn maintenance() -> Maintenance {
         requester: "maintenance".to_owned(),
         by: "ana".to_owned(),
         reason: "new disks".to_owned(),
+        held: true,
         drill: false,
         work: "by hand".to_owned(),
         began: "2026-11-21T07:00:00Z".parse().unwrap(),

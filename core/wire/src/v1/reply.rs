@@ -724,6 +724,8 @@ pub struct Maintenance {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// The server is held for it now. Before its step `hold`, at its end, or when somebody has released it, it is not.
+    pub held: bool,
     /// It stops nothing and does no work.
     pub drill: bool,
     /// What is done: `by hand`, a command, or `reboot`.

@@ -53,7 +53,11 @@ fn whole(one: &ebb_wire::v1::Maintenance, view: &View) -> String {
     let mut out = format!("{}: {state}\n", paint(STRONG, &format!("{what} {}", one.run)));
     let reason = if one.reason.is_empty() { String::new() } else { format!(": {}", printable(&one.reason)) };
     let (requester, by) = (printable(&one.requester), printable(&one.by));
-    out.push_str(&format!("  held by    {requester} (by {by}) since {}{reason}\n", moment(one.began, view)));
+    let whose = if one.held { "held by" } else { "begun by" };
+    out.push_str(&format!("  {whose:<9}  {requester} (by {by}) since {}{reason}\n", moment(one.began, view)));
+    if !one.held && one.state != MaintenanceState::Over {
+        out.push_str(&format!("  {:<9}  no, the server is not held for it now\n", "held"));
+    }
     if let Some(until) = one.until {
         out.push_str(&format!("  meant      until {}\n", moment(until, view)));
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ebb_decide::maintenance::{Next, next};
 use ebb_link::{Hub, Reply};
-use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Step, Who, Why};
+use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Step, Who, Why, Work};
 use ebb_wire::v1::{Frame, MaintenanceFinish, MaintenanceRequest, MaintenanceStart};
 use tokio::sync::Notify;
 
@@ -96,7 +96,7 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
         let untouched = matches!(next(&run), Next::Halted(Step::Guards, _));
         if !untouched || run.plan.requester != wish.requester {
-            may_go_on(world, &run, &wish, by, reply).await?;
+            may_go_on(world, &run, (&request, &wish), by, reply).await?;
             drop(asking);
             return drive::drive_or_join(world, run.number, reply).await;
         }
@@ -130,12 +130,38 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     drive::drive_or_join(world, number, reply).await
 }
 
+/// Whoever names another work than the one that is planned means something else than to go on.
+fn same_work(run: &Run, request: &MaintenanceStart) -> Result<(), Why> {
+    let asked = match (request.command.is_empty(), request.reboot) {
+        (true, false) => return Ok(()),
+        (true, true) => Work::Reboot,
+        (false, _) => Work::Command(request.command.clone()),
+    };
+    if asked == run.plan.work {
+        return Ok(());
+    }
+    let [planned, asked] = [&run.plan.work, &asked].map(tell::work);
+    Err(Why::Unsupported {
+        what: format!("maintenance {} is not over, and its work is `{planned}`, not `{asked}`", run.number),
+        help: "`ebb maintenance start` goes on with it as it was planned; `ebb maintenance finish` brings the server back, and \
+               then it can begin anew"
+            .to_owned(),
+    })
+}
+
 /// One that is not over is gone on with by who began it, and watched by them.
-async fn may_go_on(world: &World, run: &Run, wish: &Checked, by: &Who, reply: &Reply) -> Result<(), Why> {
+async fn may_go_on(
+    world: &World,
+    run: &Run,
+    (request, wish): (&MaintenanceStart, &Checked),
+    by: &Who,
+    reply: &Reply,
+) -> Result<(), Why> {
     let requester = run.plan.requester.clone();
     if requester != wish.requester {
         return Err(Why::Maintained { run: run.number, requester });
     }
+    same_work(run, request)?;
     let text = format!("maintenance {} is not over: it is gone on with, as it was planned", run.number);
     reply.send(say::note(None, false, text)).await;
     if matches!(next(run), Next::Halted(..)) {
@@ -201,7 +227,7 @@ fn run_of(world: &World, server: &ServerHold, dry_run: bool) -> Result<Run, Why>
         delay: ebb_model::Span::ZERO,
         deadline: None,
         then: ebb_model::Then::Ask,
-        work: ebb_model::Work::ByHand,
+        work: Work::ByHand,
         drill: false,
         watch: ebb_model::Span::ZERO,
         override_guards: None,

@@ -112,7 +112,18 @@ pub(super) async fn tell(
     }
     let wish = Checked::of_plan(&run.plan);
     let hold = server::merge(world, &wish, level(&run.plan), &run.plan.not)?;
-    server::left_open(&hold, services, reply).await
+    server::left_open(&hold, services, reply).await?;
+    if run.plan.work == Work::Reboot && !run.plan.drill {
+        let open = services.iter().filter(|service| server::leaves(&hold, service));
+        let counts = counted(world, services, &known, open).await.unwrap_or_default();
+        let some = counts.iter().filter(|(_, counts)| counts.left() > 0);
+        let some: Vec<String> = some.map(|(name, counts)| format!("{name} ({})", counts.left())).collect();
+        if !some.is_empty() {
+            let text = format!("the reboot ends the sessions of what stays open: {}", some.join(", "));
+            reply.send(say::note(None, true, text)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Shows the way back, and changes nothing.

@@ -171,7 +171,10 @@ async fn hold(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, Wh
         hold.until = stands.until;
     }
     let hold = server::place(world, hold, (&services, LEARN), reply).await?;
-    Ok(format!("{} services are held", hold.covers.len()))
+    Ok(match hold.covers.len() {
+        1 => "1 service is held".to_owned(),
+        count => format!("{count} services are held"),
+    })
 }
 
 /// How long UDP flows are learnt: the longest keepalive of a common protocol.

@@ -162,6 +162,8 @@ pub(super) fn maintenance(world: &World, run: &Run) -> v1::Maintenance {
         requester: plan.requester.to_string(),
         by: plan.by.name.clone(),
         reason: plan.reason.clone(),
+        // What cannot be read is taken to stand.
+        held: super::server_hold(world, run).map_or(true, |hold| hold.is_some()),
         drill: plan.drill,
         work: work(&plan.work),
         began: say::time(first),

@@ -22,7 +22,7 @@ pub(crate) fn covered<'a>(server: &ServerHold, services: &'a [Service]) -> Vec<&
     services.iter().filter(runs).filter(meant).collect()
 }
 
-fn leaves(server: &ServerHold, service: &Service) -> bool {
+pub(crate) fn leaves(server: &ServerHold, service: &Service) -> bool {
     let units = look::units_of(service);
     let stems = units.iter().map(|unit| unit.strip_suffix(".service").unwrap_or(unit));
     let names = std::iter::once(service.name.as_str()).chain(service.aliases.iter().map(String::as_str));
