@@ -110,7 +110,7 @@ fn sessions_are_those_of_pg_stat_activity_and_end_in_peace() {
     let doors = ebb.done(&["services", "--doors"]);
     let daemon = &doors.all("service").find(|one| one["name"] == "postgres").expect("it is found")["daemon"];
     assert_eq!((&daemon["sessions"]["can"], &daemon["end"]["can"]), (&true.into(), &true.into()), "{doors:#?}");
-    let bench = pgbench(&net, "6");
+    let bench = pgbench(&net, "10");
     let listed = ebb.done(&["sessions", "postgres"]);
     let of_bench = |one: &&serde_json::Value| {
         one["user"] == "postgres"
@@ -121,11 +121,13 @@ fn sessions_are_those_of_pg_stat_activity_and_end_in_peace() {
     // They leave by themselves; nobody is harmed, and our own sessions to it are none.
     let drain = ebb.done(&["drain", "postgres", "--no-stop"]);
     let report = drain.one("drained");
+    // On a slow machine some may have left before the gate was shut.
     assert_eq!(
         (&report["outcome"], &report["by_themselves"], &report["cut"]),
-        (&"drained".into(), &CLIENTS.into(), &0.into()),
+        (&"drained".into(), &report["at_start"], &0.into()),
         "{drain:#?}"
     );
+    assert_ne!(report["at_start"], 0, "{drain:#?}");
     let text = said(bench);
     assert!(text.contains("number of failed transactions: 0"), "{text}");
 }

@@ -218,9 +218,14 @@ fn failed(run: &Run, how: &str, traces: &Traces) -> Why {
 }
 
 /// Whether a shutdown or reboot is under way.
+/// Whether this server goes down: systemd says so, or is so far that it says nothing any more, or the one who asks is ended
+/// along with us.
 async fn going_down() -> bool {
     let output = Command::new("systemctl").arg("is-system-running").stdin(Stdio::null()).output().await;
-    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == "stopping")
+    let stays = ["initializing", "starting", "running", "degraded", "maintenance"];
+    output.is_ok_and(|output| {
+        output.status.code().is_none() || !stays.contains(&String::from_utf8_lossy(&output.stdout).trim())
+    })
 }
 
 /// Beside us, and outside of our confinement: in a unit of its own, or without systemd in a session of its own.
