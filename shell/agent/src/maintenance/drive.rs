@@ -15,10 +15,16 @@ use super::{Live, current, steps, tell, write};
 use crate::say;
 use crate::world::{World, unread};
 
+/// Takes the wheel, before anything is written: what another process drives is not changed under its hands. None where we
+/// drive one ourselves, which can be joined.
+pub(super) fn wheel(world: &World) -> Result<Option<File>, Why> {
+    if world.maintenance.live().is_some() { Ok(None) } else { only_one(world).map(Some) }
+}
+
 /// Drives a run until it rests, or watches the one that drives it already.
-pub(super) async fn drive_or_join(world: &Arc<World>, run: u64, reply: &Reply) -> Result<(), Why> {
+pub(super) async fn drive_or_join(world: &Arc<World>, run: u64, wheel: Option<File>, reply: &Reply) -> Result<(), Why> {
     if !world.resident {
-        let _only = only_one(world)?;
+        let _only = wheel.map_or_else(|| only_one(world), Ok)?;
         drive(world, run, reply, &Notify::new()).await?;
         return rest(world, run, reply).await;
     }
@@ -26,7 +32,7 @@ pub(super) async fn drive_or_join(world: &Arc<World>, run: u64, reply: &Reply) -
         let mut live = world.maintenance.lock();
         match live.as_ref() {
             Some(live) => live.hub.join(),
-            None => begin(world, run, &mut live)?.join(),
+            None => begin(world, run, wheel, &mut live)?.join(),
         }
     };
     if !seat.show_run(reply).await {
@@ -46,8 +52,8 @@ async fn rest(world: &World, number: u64, reply: &Reply) -> Result<(), Why> {
 }
 
 /// Begins to drive a run without waiting for it.
-fn begin(world: &Arc<World>, run: u64, live: &mut Option<Live>) -> Result<Hub, Why> {
-    let only = only_one(world)?;
+fn begin(world: &Arc<World>, run: u64, wheel: Option<File>, live: &mut Option<Live>) -> Result<Hub, Why> {
+    let only = wheel.map_or_else(|| only_one(world), Ok)?;
     let (hub, reply) = Hub::new();
     let word = Arc::new(Notify::new());
     *live = Some(Live { hub: hub.clone(), word: Arc::clone(&word) });
@@ -84,7 +90,7 @@ pub(crate) fn adopt(world: &Arc<World>) -> Result<(), Why> {
         return Ok(());
     }
     match current(world)? {
-        Some(run) if matches!(next(&run), Next::Do(_) | Next::End) => match begin(world, run.number, &mut live) {
+        Some(run) if matches!(next(&run), Next::Do(_) | Next::End) => match begin(world, run.number, None, &mut live) {
             // A command drives it.
             Err(Why::Halted { .. }) => Ok(()),
             other => other.map(drop),

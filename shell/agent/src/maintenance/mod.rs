@@ -9,7 +9,7 @@ mod work;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebb_decide::maintenance::{Next, next};
+use ebb_decide::maintenance::{Next, is_coming_back, next};
 use ebb_link::{Hub, Reply};
 use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Step, Who, Why, Work};
 use ebb_wire::v1::{Frame, MaintenanceFinish, MaintenanceRequest, MaintenanceStart};
@@ -93,15 +93,21 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     }
     let asking = world.maintenance.asking.lock().await;
     *world.maintenance.asker.lock().unwrap_or_else(PoisonError::into_inner) = request.asker_pid;
-    if let Some(run) = current(world)?.filter(|_| !request.dry_run) {
+    let wheel = if request.dry_run { None } else { drive::wheel(world)? };
+    if let Some(run) = current(world)? {
         let untouched = matches!(next(&run), Next::Halted(Step::Guards, _));
         if !untouched || run.plan.requester != wish.requester {
             may_go_on(world, &run, (&request, &wish), by, reply).await?;
             drop(asking);
-            return drive::drive_or_join(world, run.number, reply).await;
+            if request.dry_run {
+                return rest_of(world, run, reply).await;
+            }
+            return drive::drive_or_join(world, run.number, wheel, reply).await;
         }
         // Nothing was touched yet: it is asked for anew, perhaps in another way.
-        write(world, run.number, Entry::Over, "asked for anew")?;
+        if !request.dry_run {
+            write(world, run.number, Entry::Over, "asked for anew")?;
+        }
     }
     let around = look::around(world).await?;
     let (not, refused) = around.names(&request.not);
@@ -109,6 +115,12 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
         return Ok(());
     }
     let plan = plan::make(world, &request, &wish, not, &around.services).await?;
+    if plan.layers.is_empty() && plan.work != Work::ByHand {
+        return Err(Why::Halted {
+            what: format!("no service of this server has a door to be held: `{}` is not done", tell::work(&plan.work)),
+            help: "nobody would be protected by a maintenance: do it without one".to_owned(),
+        });
+    }
     if plan.layers.is_empty() {
         return server::nothing(reply).await;
     }
@@ -127,26 +139,71 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     let first = line(world, Entry::StartAsked, &by.name);
     let number = world.store().begin_run(&plan, &first).map_err(|error| unread(&error))?;
     drop(asking);
-    drive::drive_or_join(world, number, reply).await
+    drive::drive_or_join(world, number, wheel, reply).await
 }
 
-/// Whoever names another work than the one that is planned means something else than to go on.
-fn same_work(run: &Run, request: &MaintenanceStart) -> Result<(), Why> {
-    let asked = match (request.command.is_empty(), request.reboot) {
-        (true, false) => return Ok(()),
-        (true, true) => Work::Reboot,
-        (false, _) => Work::Command(request.command.clone()),
+/// Whoever asks for something else than was planned does not mean to go on with that.
+fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(), Why> {
+    let plan = &run.plan;
+    let work = match (request.command.is_empty(), request.reboot) {
+        (true, false) => None,
+        (true, true) => Some(Work::Reboot),
+        (false, _) => Some(Work::Command(request.command.clone())),
     };
-    if asked == run.plan.work {
+    let deadline = request.deadline_seconds.map(ebb_model::Span::seconds);
+    let other = if request.drill != plan.drill {
+        if plan.drill { "is a drill" } else { "is no drill" }.to_owned()
+    } else if let Some(asked) = work.filter(|work| *work != plan.work) {
+        format!("has the work `{}`, not `{}`", tell::work(&plan.work), tell::work(&asked))
+    } else if deadline.is_some() && deadline != plan.deadline {
+        "has another --deadline".to_owned()
+    } else if request.then.is_some_and(|then| plan::then(then) != plan.then) {
+        "has another --then".to_owned()
+    } else if wish.for_span.is_some() && wish.for_span != plan.meant_for {
+        "has another --for".to_owned()
+    } else if request.watch_seconds.is_some_and(|watch| ebb_model::Span::seconds(watch) != plan.watch) {
+        "has another --watch".to_owned()
+    } else if !request.not.is_empty() && plan.not.is_empty() {
+        "leaves no service open by --not".to_owned()
+    } else {
         return Ok(());
-    }
-    let [planned, asked] = [&run.plan.work, &asked].map(tell::work);
-    Err(Why::Unsupported {
-        what: format!("maintenance {} is not over, and its work is `{planned}`, not `{asked}`", run.number),
-        help: "`ebb maintenance start` goes on with it as it was planned; `ebb maintenance finish` brings the server back, and \
-               then it can begin anew"
-            .to_owned(),
+    };
+    let requester = plan.requester.as_str();
+    Err(Why::Halted {
+        what: format!("maintenance {} is not over, and {other}", run.number),
+        help: format!(
+            "`{}` goes on with it as it was planned; `{}` brings the server back, and then it can begin anew",
+            tell::again(run),
+            ebb_model::resume_server(requester)
+        ),
     })
+}
+
+/// What is being brought back is not gone forward with, and what nobody holds any more is no maintenance.
+fn goes_forward(world: &World, run: &Run, driven: bool) -> Result<(), Why> {
+    let requester = run.plan.requester.as_str();
+    if driven && is_coming_back(run) {
+        return Err(Why::Halted {
+            what: format!("maintenance {} is being brought back at this moment", run.number),
+            help: "`ebb maintenance watch` shows it; begin anew when it is over".to_owned(),
+        });
+    }
+    let held = Entry::Done(Step::Hold);
+    let lost =
+        !is_coming_back(run) && run.journal.iter().any(|line| line.entry == held) && server_hold(world, run)?.is_none();
+    if lost {
+        return Err(Why::Halted {
+            what: format!("maintenance {} does not hold the server any more: somebody has released it", run.number),
+            help: format!("`{}` ends it; then it can begin anew", ebb_model::resume_server(requester)),
+        });
+    }
+    Ok(())
+}
+
+/// A plan beside one that stands: that is what would be gone on with.
+async fn rest_of(world: &World, run: Run, reply: &Reply) -> Result<(), Why> {
+    reply.send(Frame::Maintenance(tell::maintenance(world, &run))).await;
+    Ok(())
 }
 
 /// One that is not over is gone on with by who began it, and watched by them.
@@ -161,10 +218,11 @@ async fn may_go_on(
     if requester != wish.requester {
         return Err(Why::Maintained { run: run.number, requester });
     }
-    same_work(run, request)?;
+    as_planned(run, request, wish)?;
+    goes_forward(world, run, world.maintenance.live().is_some())?;
     let text = format!("maintenance {} is not over: it is gone on with, as it was planned", run.number);
     reply.send(say::note(None, false, text)).await;
-    if matches!(next(run), Next::Halted(..)) {
+    if matches!(next(run), Next::Halted(..)) && !request.dry_run {
         write(world, run.number, Entry::StartAsked, &by.name)?;
     }
     Ok(())
@@ -200,12 +258,13 @@ async fn finish(world: &Arc<World>, request: MaintenanceFinish, by: &Who, reply:
         return plan::tell_back(run, &services, reply).await;
     }
     work::must_not_run(world, &run).await?;
+    let wheel = drive::wheel(world)?;
     write(world, run.number, Entry::FinishAsked { accept_worse: request.accept_worse.clone() }, &by.name)?;
     if let Some(live) = world.maintenance.live() {
         live.word.notify_one();
     }
     drop(asking);
-    drive::drive_or_join(world, run.number, reply).await
+    drive::drive_or_join(world, run.number, wheel, reply).await
 }
 
 fn held_without_run(world: &World, requester: &Requester) -> Result<Option<ServerHold>, Why> {
@@ -286,7 +345,7 @@ pub(crate) fn is_at_work(world: &World) -> bool {
 
 /// Services that are being brought back by a maintenance: nothing keeps them from starting.
 pub(crate) fn coming_back(world: &World) -> std::collections::BTreeSet<ebb_model::ServiceName> {
-    let run = current(world).ok().flatten().filter(ebb_decide::maintenance::is_coming_back);
+    let run = current(world).ok().flatten().filter(is_coming_back);
     let server = run.and_then(|run| server_hold(world, &run).ok().flatten());
     server.map(|server| server.covers).unwrap_or_default()
 }

@@ -21,6 +21,14 @@ use crate::world::World;
 /// In a drill nobody is waited for longer than this, unless that is said.
 const DRILL: Span = Span::seconds(300);
 
+pub(super) const fn then(asked: v1::Then) -> Then {
+    match asked {
+        v1::Then::Ask => Then::Ask,
+        v1::Then::End => Then::End,
+        v1::Then::Cut => Then::Cut,
+    }
+}
+
 pub(super) async fn make(
     world: &Arc<World>,
     request: &MaintenanceStart,
@@ -31,12 +39,7 @@ pub(super) async fn make(
     let config = world.config();
     let settings = &config.settings;
     let deadline = request.deadline_seconds.map(Span::seconds).or(settings.maintenance.deadline);
-    let then = match request.then {
-        None => settings.maintenance.then,
-        Some(v1::Then::Ask) => Then::Ask,
-        Some(v1::Then::End) => Then::End,
-        Some(v1::Then::Cut) => Then::Cut,
-    };
+    let then = request.then.map_or(settings.maintenance.then, then);
     let mut plan = MaintenancePlan {
         requester: wish.requester.clone(),
         reason: wish.reason.clone(),

@@ -205,15 +205,20 @@ fn journal_steps(world: &World, run: &Run) -> Vec<v1::Step> {
     planned.iter().enumerate().filter_map(one).collect()
 }
 
+/// What goes on with it, in its requester's name.
+pub(super) fn again(run: &Run) -> String {
+    match run.plan.requester.as_str() {
+        MAINTENANCE => "ebb maintenance start".to_owned(),
+        "operator" => "ebb drain --server".to_owned(),
+        other => format!("ebb drain --server --as {other}"),
+    }
+}
+
 /// What to type next.
 fn commands(run: &Run, state: MaintenanceState) -> Vec<String> {
     let requester = run.plan.requester.as_str();
     let back = resume_server(requester);
-    let (again, watch) = match requester {
-        MAINTENANCE => ("ebb maintenance start".to_owned(), "ebb maintenance watch".to_owned()),
-        "operator" => ("ebb drain --server".to_owned(), "ebb maintenance watch".to_owned()),
-        other => (format!("ebb drain --server --as {other}"), "ebb maintenance watch".to_owned()),
-    };
+    let (again, watch) = (again(run), "ebb maintenance watch".to_owned());
     match state {
         MaintenanceState::Over => Vec::new(),
         MaintenanceState::UnderWay => vec![watch, back],

@@ -44,7 +44,7 @@ impl Traces {
 
     /// All of them but what it has printed.
     fn forget(&self) {
-        for what in ["began", "status", "told", "asked", "new"] {
+        for what in ["began", "status", "asked", "new"] {
             let _ = fs::remove_file(self.path(what));
         }
     }
@@ -69,6 +69,18 @@ fn first_began(run: &Run) -> Option<&str> {
     let asked = run.journal.iter().rposition(|line| line.entry == Entry::StartAsked).unwrap_or(0);
     let began = run.journal[asked..].iter().find(|line| line.entry == Entry::Began(Step::Work));
     began.map(|line| line.boot_id.as_str())
+}
+
+/// It failed, and somebody has asked for it again, and this is the first time since. By the journal alone: what could not be
+/// written there is not known, and a command is never run again by itself.
+fn asked_again(run: &Run) -> bool {
+    let last = |entry: &Entry| run.journal.iter().rposition(|line| line.entry == *entry);
+    let (Some(failed), Some(asked)) = (last(&Entry::Failed(Step::Work)), last(&Entry::StartAsked)) else {
+        return false;
+    };
+    let begun = run.journal[asked..].iter().filter(|line| line.entry == Entry::Began(Step::Work)).count();
+    // Its own beginning is not in what was read.
+    failed < asked && begun == 0
 }
 
 /// The way back is not begun while the work is done.
@@ -155,8 +167,7 @@ async fn command_done(
     reply: &Reply,
 ) -> Result<String, Why> {
     let traces = Traces::of(world, run);
-    if traces.path("told").exists() {
-        // It failed, and somebody asks for it again.
+    if asked_again(run) {
         traces.forget();
     } else if rebooted && traces.read("status").is_none() {
         return Err(failed(
@@ -206,7 +217,6 @@ pub(super) fn forget(world: &World, run: &Run) {
 
 /// Why it cannot go on; asked for again, the command is run again.
 fn failed(run: &Run, how: &str, traces: &Traces) -> Why {
-    let _ = fs::write(traces.path("told"), "1\n");
     let back = ebb_model::resume_server(run.plan.requester.as_str());
     Why::Halted {
         what: format!("{}: {how}", tell::work(&run.plan.work)),
