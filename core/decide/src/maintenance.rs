@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_model::{Entry, Run, ServiceName, Span, Step, Work};
+use ebb_model::{Entry, Line, Run, ServiceName, Span, Step, Work};
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,14 @@ impl Seen {
         }
         seen
     }
+}
+
+/// The word that called it off, if any: the way back was asked for before the way there was done.
+#[must_use]
+pub fn called_off(run: &Run) -> Option<&Line> {
+    let asked = run.journal.iter().position(|line| matches!(line.entry, Entry::FinishAsked { .. }))?;
+    let before = |step: &Step| run.journal[..asked].iter().any(|line| line.entry == Entry::Done(*step));
+    (!steps_forward(run).iter().all(before)).then(|| &run.journal[asked])
 }
 
 /// Whether its services are being brought back: nothing may keep them from starting meanwhile.
@@ -246,8 +254,10 @@ mod tests {
         assert_eq!(next(&run), Next::Do(Step::Announce));
         assert_eq!(steps(&run)[..2], [Step::Announce, Step::Guards]);
         write(&mut run, Entry::Began(Step::Announce));
+        assert_eq!(called_off(&run), None);
         write(&mut run, FINISH);
         assert_eq!(next(&run), Next::End);
+        assert!(called_off(&run).is_some());
     }
 
     #[test]

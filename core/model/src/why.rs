@@ -284,6 +284,13 @@ pub enum Why {
         /// Whose it is.
         requester: Requester,
     },
+    /// A maintenance was called off before it came to its work.
+    CalledOff {
+        /// Its number.
+        run: u64,
+        /// By whom.
+        by: String,
+    },
     /// Its hold was placed anew while it was being brought back.
     HeldAnew {
         /// The service.
@@ -364,6 +371,7 @@ impl fmt::Display for Why {
             Self::Watched { service, pid } => write!(f, "process {pid} drains {service} already, and watches it"),
             Self::Halted { what, .. } => f.write_str(&printable(what)),
             Self::Maintained { run, requester } => write!(f, "maintenance {run} of `{requester}` is not over"),
+            Self::CalledOff { run, by } => write!(f, "maintenance {run} was called off by {}", printable(by)),
             Self::HeldAnew { service } => write!(f, "the hold of {service} was placed anew meanwhile: it stays shut"),
             Self::NotDrained { service } => write!(f, "the drain of {service} has ended, and it is not drained"),
             Self::StopsAlso { service, others } => {

@@ -280,6 +280,17 @@ pub fn pids() -> Result<Vec<Pid>, Error> {
     Ok(found)
 }
 
+/// Whether any process runs in the group that this one leads, or led. One that has left the group is not seen, and one that
+/// has ended and was not waited for does not run.
+#[must_use]
+pub fn group_runs(leader: Pid) -> bool {
+    let runs = |pid: Pid| {
+        let stat = pid.dir().and_then(|dir| dir.read(c"stat", FILE_LIMIT)).ok().and_then(|stat| parse::stat(&stat));
+        stat.is_some_and(|stat| stat.group == leader.get() && stat.state != State::Ended)
+    };
+    runs(leader) || pids().is_ok_and(|all| all.into_iter().any(runs))
+}
+
 /// Start of a process in ticks, for telling it from a later one of the same number.
 fn start_ticks_of(pid: Pid) -> io::Result<u64> {
     let stat = pid.dir()?.read(c"stat", FILE_LIMIT)?;

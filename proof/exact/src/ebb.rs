@@ -87,8 +87,9 @@ impl Ebb {
     }
 
     fn start(&self, mut command: Command, words: &[&str]) -> Watched {
-        command.args(words);
+        // Before a `--`, after which everything is the work's.
         self.at_home(&mut command);
+        command.args(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.ns.command(die_with_parent(&mut command));
         let mut child = must("start ebb", command.spawn());

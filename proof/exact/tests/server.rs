@@ -135,12 +135,14 @@ fn asked_back_in_mid_drain_nobody_is_harmed() {
     viewer.until("the empty one is down", LIMIT, |frame| frame["type"] == "drained" && frame["service"] == "beta");
     assert!(!beta.is_running() && alpha.is_running());
     let other = ebb.run(&["drain", "--server"]);
-    assert_eq!(other.code, Some(1), "one at a time, and it is another's: {other:#?}");
+    assert_eq!(other.code, Some(5), "one at a time, and it is another's: {other:#?}");
     assert!(other.stderr.contains("ebb maintenance finish"), "{other:#?}");
     beta = serve(&net, "beta", 7001);
     let finish = ebb.run(&["maintenance", "finish"]);
     assert_eq!(finish.code, Some(0), "{finish:#?}");
     assert_eq!(finish.one("maintenance")["state"], "over", "{finish:#?}");
+    let viewer = viewer.wait(LIMIT);
+    assert_eq!(viewer.code, Some(6), "what was asked for was called off: {viewer:#?}");
     for port in [7000, 7001] {
         assert_eq!(meet(&net.client, at(port)), Met::Connected, "{port}");
     }
@@ -166,6 +168,8 @@ fn without_an_agent_a_maintenance_is_gone_on_with_by_the_next_command() {
     first.until("the count", LIMIT, |frame| frame["type"] == "progress" && frame["at_start"] == CLIENTS);
     let second = ebb.run(&words);
     assert_eq!(second.code, Some(1), "the first drives it: {second:#?}");
+    let early = ebb.run(&["maintenance", "finish"]);
+    assert_eq!(early.code, Some(1), "nor is it called off behind its back: {early:#?}");
     first.kill();
     assert_eq!(meet(&net.client, at(7000)), Met::Refused);
     let doctor = ebb.run(&["doctor"]);

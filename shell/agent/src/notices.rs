@@ -6,6 +6,7 @@ pub(crate) mod users;
 
 pub(crate) use sender::{beside, send};
 
+use ebb_decide::maintenance::called_off;
 use ebb_model::{
     About, Event, EventKind, Hold, Matter, Notice, NoticeService, Occasion, Record, Requester, Run, ServerHold,
     ServiceName, Span, Wall,
@@ -85,7 +86,7 @@ fn of_run_notice(world: &World, run: &Run, occasion: Occasion, what: &str, troub
             matter: Matter::Maintenance,
             server: server(),
             services: services.collect(),
-            reason: plan.reason.clone(),
+            reason: told_reason(run),
             requester: plan.requester.to_string(),
             by: plan.by.name.clone(),
             at: if occasion == Occasion::Before { begins } else { world.now().wall },
@@ -94,6 +95,14 @@ fn of_run_notice(world: &World, run: &Run, occasion: Occasion, what: &str, troub
         },
         users: Vec::new(),
     }
+}
+
+/// Its reason, with what people must know besides: that it is but a drill, or did not come to be.
+fn told_reason(run: &Run) -> String {
+    let called_off = called_off(run).map(|line| format!("called off by {}", line.text));
+    let drill = run.plan.drill.then(|| "a drill, nothing is stopped".to_owned());
+    let reason = Some(run.plan.reason.clone()).filter(|reason| !reason.is_empty());
+    [called_off, drill, reason].into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// Tells that a hold on the whole server is past its end, once.
@@ -138,8 +147,9 @@ fn of(world: &World, occasion: Occasion, event: &Event, service: &ServiceName) -
     let mut of_service = holds.iter().filter(|hold| hold.service == *service);
     let first = of_service.clone().next();
     let hold = of_service.find(|hold| Some(&hold.requester) == requester.as_ref()).or(first);
-    // A part of a hold on the whole server: that tells of itself.
-    if occasion != Occasion::Trouble && hold.is_some_and(|hold| hold.whole_server) {
+    // A part of a hold on the whole server: that tells of itself, and of a deadline by coming to a halt.
+    let tells = occasion == Occasion::Trouble && event.kind != EventKind::DeadlineReached;
+    if !tells && hold.is_some_and(|hold| hold.whole_server) {
         return None;
     }
     let key = match occasion {

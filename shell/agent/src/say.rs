@@ -191,7 +191,8 @@ pub(crate) fn report(service: &str, requester: &str, report: &Report, stragglers
 pub(crate) fn refusal(service: Option<&str>, why: &Why) -> v1::Frame {
     let kind = match why {
         Why::NoSuchService { .. } | Why::Ambiguous { .. } | Why::PartOf { .. } => v1::RefusalKind::NoSuchService,
-        Why::HeldByOther { .. } => v1::RefusalKind::HeldByOther,
+        Why::HeldByOther { .. } | Why::Maintained { .. } => v1::RefusalKind::HeldByOther,
+        Why::CalledOff { .. } => v1::RefusalKind::CalledOff,
         Why::NotPermitted { .. } => v1::RefusalKind::NotPermitted,
         Why::Unsupported { .. } | Why::NoDoor { .. } => v1::RefusalKind::Unsupported,
         _ => v1::RefusalKind::Failed,

@@ -121,6 +121,8 @@ pub enum RefusalKind {
     Usage,
     /// Another requester's hold stands.
     HeldByOther,
+    /// Somebody else has called it off.
+    CalledOff,
     /// The caller may not.
     NotPermitted,
     /// This kernel or system cannot.

@@ -11,6 +11,8 @@ pub(super) struct Stat {
     pub comm: String,
     pub state: State,
     pub parent: Option<Pid>,
+    /// Of its process group; 0 where that is of another PID namespace.
+    pub group: u32,
     pub start_ticks: u64,
 }
 
@@ -23,9 +25,10 @@ pub(super) fn stat(line: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = state_of(fields.next()?.chars().next()?);
     let parent = Pid::new(fields.next()?.parse().ok()?);
-    // proc(5): state is field 3, parent 4, start time 22: 17 fields between.
-    let start_ticks = fields.nth(17)?.parse().ok()?;
-    Some(Stat { comm, state, parent, start_ticks })
+    let group = fields.next()?.parse().ok()?;
+    // proc(5): state is field 3, parent 4, group 5, start time 22: 16 fields between.
+    let start_ticks = fields.nth(16)?.parse().ok()?;
+    Some(Stat { comm, state, parent, group, start_ticks })
 }
 
 fn state_of(letter: char) -> State {

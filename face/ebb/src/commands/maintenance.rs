@@ -194,6 +194,11 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Shows it until it rests; an agent that is replaced meanwhile is not noticed.
 async fn shown(request: MaintenanceRequest, client: &Client, screen: &mut Screen) -> Result<Exit, Problem> {
     let mut request = request;
+    let undo = ebb_model::resume_server(match &request {
+        MaintenanceRequest::Start(start) => &start.wish.requester,
+        MaintenanceRequest::Finish(finish) => &finish.requester,
+        MaintenanceRequest::Status | MaintenanceRequest::Watch => MAINTENANCE,
+    });
     let mut until = None::<Instant>;
     let mut leave = Leave::by_signal()?;
     loop {
@@ -217,19 +222,18 @@ async fn shown(request: MaintenanceRequest, client: &Client, screen: &mut Screen
         }
         request = MaintenanceRequest::Watch;
     }
-    screen.say(left(client.is_resident()));
+    screen.say(&left(client.is_resident(), &undo));
     screen.result(b"")?;
     Ok(Exit::Detached)
 }
 
-const fn left(resident: bool) -> &'static str {
-    if resident {
-        "\nThe agent goes on with it.\n  to watch again: ebb maintenance watch\n  to see it:      ebb maintenance status\n  \
-         to undo:        ebb maintenance finish"
+fn left(resident: bool, undo: &str) -> String {
+    let (what, first) = if resident {
+        ("The agent goes on with it.", "to watch again: ebb maintenance watch")
     } else {
-        "\nNobody goes on with it now: what is held stays held.\n  to go on:       the same command again\n  to see it:      \
-         ebb maintenance status\n  to undo:        ebb maintenance finish"
-    }
+        ("Nobody goes on with it now: what is held stays held.", "to go on:       the same command again")
+    };
+    format!("\n{what}\n  {first}\n  to see it:      ebb maintenance status\n  to undo:        {undo}")
 }
 
 #[cfg(test)]

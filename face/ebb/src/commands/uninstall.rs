@@ -121,7 +121,7 @@ fn refusals(removal: &Removal) -> Vec<Refusal> {
         });
     }
     if let Some(last) = all.last_mut() {
-        let help = last.help.take().map_or_else(String::new, |help| format!("{help}\n"));
+        let help = last.help.take().map_or_else(String::new, |help| format!("{help}; "));
         last.help = Some(format!("{help}to remove ebb all the same, and open what is held: {force}"));
     }
     all

@@ -18,7 +18,14 @@ use crate::world::{World, unread};
 /// Takes the wheel, before anything is written: what another process drives is not changed under its hands. None where we
 /// drive one ourselves, which can be joined.
 pub(super) fn wheel(world: &World) -> Result<Option<File>, Why> {
-    if world.maintenance.live().is_some() { Ok(None) } else { only_one(world).map(Some) }
+    if world.maintenance.live().is_some() {
+        return Ok(None);
+    }
+    if !world.store().is_writable() {
+        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
+    }
+    world.store().make().map_err(|error| unread(&error))?;
+    only_one(world).map(Some)
 }
 
 /// Drives a run until it rests, or watches the one that drives it already.

@@ -7,11 +7,12 @@ mod steps;
 mod tell;
 mod work;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebb_decide::maintenance::{Next, is_coming_back, next};
+use ebb_decide::maintenance::{Next, called_off, is_coming_back, next};
 use ebb_link::{Hub, Reply};
-use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, Step, Who, Why, Work};
+use ebb_model::{Entry, Level, Line, MaintenancePlan, Requester, Run, ServerHold, ServiceName, Step, Who, Why, Work};
 use ebb_wire::v1::{Frame, MaintenanceFinish, MaintenanceRequest, MaintenanceStart};
 use tokio::sync::Notify;
 
@@ -22,6 +23,7 @@ use crate::world::{World, unread};
 use crate::{converge, look, say};
 
 pub(crate) use drive::{adopt, is_driven};
+pub(crate) use tell::again;
 
 /// The maintenance that this agent drives, if any.
 #[derive(Default)]
@@ -102,7 +104,8 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
             if request.dry_run {
                 return rest_of(world, run, reply).await;
             }
-            return drive::drive_or_join(world, run.number, wheel, reply).await;
+            drive::drive_or_join(world, run.number, wheel, reply).await?;
+            return not_called_off(world, run.number);
         }
         // Nothing was touched yet: it is asked for anew, perhaps in another way.
         if !request.dry_run {
@@ -115,6 +118,11 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
         return Ok(());
     }
     let plan = plan::make(world, &request, &wish, not, &around.services).await?;
+    if plan.deadline.is_none() && request.then.is_some_and(|then| then != ebb_wire::v1::Then::Ask) {
+        let fault = "--then says what happens at the deadline, and there is none: give --deadline, or `maintenance.deadline` in ebb.toml";
+        return usage(reply, &[fault.to_owned()]).await;
+    }
+    work::possible(world, &plan.work)?;
     if plan.layers.is_empty() && plan.work != Work::ByHand {
         return Err(Why::Halted {
             what: format!("no service of this server has a door to be held: `{}` is not done", tell::work(&plan.work)),
@@ -128,9 +136,6 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
         return plan::tell(world, plan, &around.services, reply).await;
     }
     converge::check_support()?;
-    if !world.store().is_writable() {
-        return Err(Why::NotPermitted { what: format!("write to {}", world.place.state_dir.display()) });
-    }
     if !world.resident {
         let text = "no agent is resident: after a reboot, or when this command is left, nobody goes on with it; \
                     the same command again does (`systemctl enable --now ebb-gate ebb-agent` makes an agent stay)";
@@ -139,7 +144,15 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     let first = line(world, Entry::StartAsked, &by.name);
     let number = world.store().begin_run(&plan, &first).map_err(|error| unread(&error))?;
     drop(asking);
-    drive::drive_or_join(world, number, wheel, reply).await
+    drive::drive_or_join(world, number, wheel, reply).await?;
+    not_called_off(world, number)
+}
+
+/// Whoever has asked for a maintenance, and sees it over, has not got it when somebody else has called it off.
+fn not_called_off(world: &World, number: u64) -> Result<(), Why> {
+    let run = world.store().run(Some(number)).map_err(|error| unread(&error))?;
+    let by = run.as_ref().and_then(called_off).map(|line| line.text.clone());
+    by.map_or(Ok(()), |by| Err(Why::CalledOff { run: number, by }))
 }
 
 /// Whoever asks for something else than was planned does not mean to go on with that.
@@ -163,8 +176,8 @@ fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(
         "has another --for".to_owned()
     } else if request.watch_seconds.is_some_and(|watch| ebb_model::Span::seconds(watch) != plan.watch) {
         "has another --watch".to_owned()
-    } else if !request.not.is_empty() && plan.not.is_empty() {
-        "leaves no service open by --not".to_owned()
+    } else if !request.not.is_empty() && !same_names(&request.not, &plan.not) {
+        "has another --not".to_owned()
     } else {
         return Ok(());
     };
@@ -173,10 +186,15 @@ fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(
         what: format!("maintenance {} is not over, and {other}", run.number),
         help: format!(
             "`{}` goes on with it as it was planned; `{}` brings the server back, and then it can begin anew",
-            tell::again(run),
+            again(run),
             ebb_model::resume_server(requester)
         ),
     })
+}
+
+fn same_names(asked: &[String], planned: &[ServiceName]) -> bool {
+    let asked: BTreeSet<&str> = asked.iter().map(|name| name.strip_suffix(".service").unwrap_or(name)).collect();
+    asked == planned.iter().map(ServiceName::as_str).collect()
 }
 
 /// What is being brought back is not gone forward with, and what nobody holds any more is no maintenance.
@@ -185,13 +203,13 @@ fn goes_forward(world: &World, run: &Run, driven: bool) -> Result<(), Why> {
     if driven && is_coming_back(run) {
         return Err(Why::Halted {
             what: format!("maintenance {} is being brought back at this moment", run.number),
-            help: "`ebb maintenance watch` shows it; begin anew when it is over".to_owned(),
+            help: format!(
+                "`ebb maintenance watch` shows it; `{}` ends the watch; begin anew when it is over",
+                ebb_model::resume_server(requester)
+            ),
         });
     }
-    let held = Entry::Done(Step::Hold);
-    let lost =
-        !is_coming_back(run) && run.journal.iter().any(|line| line.entry == held) && server_hold(world, run)?.is_none();
-    if lost {
+    if !is_coming_back(run) && tell::was_released(run, server_hold(world, run)?.is_some()) {
         return Err(Why::Halted {
             what: format!("maintenance {} does not hold the server any more: somebody has released it", run.number),
             help: format!("`{}` ends it; then it can begin anew", ebb_model::resume_server(requester)),
@@ -344,7 +362,7 @@ pub(crate) fn is_at_work(world: &World) -> bool {
 }
 
 /// Services that are being brought back by a maintenance: nothing keeps them from starting.
-pub(crate) fn coming_back(world: &World) -> std::collections::BTreeSet<ebb_model::ServiceName> {
+pub(crate) fn coming_back(world: &World) -> BTreeSet<ServiceName> {
     let run = current(world).ok().flatten().filter(is_coming_back);
     let server = run.and_then(|run| server_hold(world, &run).ok().flatten());
     server.map(|server| server.covers).unwrap_or_default()

@@ -197,7 +197,7 @@ fn words(run: &Run, step: Step, counts: &BTreeMap<ServiceName, Counts>) -> Strin
         }
         Step::Work => match &plan.work {
             Work::ByHand => "by hand".to_owned(),
-            Work::Command(command) => format!("run: {}", command.join(" ")),
+            Work::Command(command) => format!("run: {}", tell::command_line(command)),
             Work::Reboot => "reboot the server".to_owned(),
         },
         Step::TakeBack => "end the drains that are under way still".to_owned(),

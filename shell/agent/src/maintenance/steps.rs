@@ -13,6 +13,7 @@ use ebb_model::{
 };
 use ebb_wire::v1::{DrainRequest, Then, When, Which, Wish};
 
+use super::tell::again;
 use super::{level, server_hold, tell, work};
 use crate::drain;
 use crate::verbs::check::{self, Asked};
@@ -26,7 +27,7 @@ use crate::{lockout, look, notices, say};
 /// How long a service that is brought back may take to be up.
 const UP_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks at a server that was opened again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Between two questions to the guards meanwhile.
 const ASK_AGAIN: Span = Span::seconds(60);
 /// Between two looks whether a stop that has begun is over.
@@ -72,15 +73,6 @@ async fn asked(world: &Arc<World>, run: &Run, asker: Option<u32>) -> Result<Chec
     let asked = Asked { guards: &[], services: Some(&services), asker };
     let failed = |what: String| Why::Halted { what, help: String::new() };
     check::run(world, asked).await.map_err(failed)
-}
-
-/// How one begins again, in the same name.
-fn again(run: &Run) -> String {
-    match run.plan.requester.as_str() {
-        ebb_model::MAINTENANCE => "ebb maintenance start".to_owned(),
-        "operator" => "ebb drain --server".to_owned(),
-        other => format!("ebb drain --server --as {other}"),
-    }
 }
 
 fn back(run: &Run) -> String {
@@ -318,16 +310,17 @@ async fn take_back(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<Strin
 
 /// Starts what this maintenance has stopped, behind the shut gate. What others hold stays down.
 async fn start_layer(world: &Arc<World>, run: &Run, layer: usize, reply: &Reply) -> Result<String, Why> {
-    let Some(server) = server_hold(world, run)? else { return Ok("nothing is held any more".to_owned()) };
-    let requester = &run.plan.requester;
-    let mut left: Vec<ServiceName> = members(run, layer, &server.covers);
-    let (mut started, mut why) = (Vec::new(), None);
+    let server = server_hold(world, run)?;
+    let worse = accepts_worse(run);
+    let mut left = server.as_ref().map_or_else(Vec::new, |server| members(run, layer, &server.covers));
+    let mut troubles = lost(world, run, (layer, &left)).await?;
+    let (mut started, mut failed) = (Vec::new(), Vec::new());
     // One may need another that is started after it: again, for as long as that gets on.
-    loop {
+    while let Some(server) = server.as_ref().filter(|_| !left.is_empty()) {
         let before = left.len();
         let services = look::services(world).await?;
         let known = Known::read(world)?;
-        let mut failed = Vec::new();
+        failed.clear();
         for name in std::mem::take(&mut left) {
             let Some(service) = services.iter().find(|service| service.name == name) else { continue };
             let others: Vec<&Hold> = known.holds_of(&name).filter(|hold| !hold.is(&server.on(&name))).collect();
@@ -336,26 +329,61 @@ async fn start_layer(world: &Arc<World>, run: &Run, layer: usize, reply: &Reply)
                 reply.send(say::note(Some(name.as_str()), true, text)).await;
                 continue;
             }
-            let resume =
-                Resume { world, service, services: &services, requester, as_is: false, all_holders: None, reply };
+            let requester = &run.plan.requester;
+            let as_is = worse.is_some();
+            let resume = Resume { world, service, services: &services, requester, as_is, all_holders: None, reply };
             match resume.bring_up(&known, UP_WITHIN).await {
                 Ok((true, _)) => started.push(name.to_string()),
                 Ok((false, _)) => {}
                 Err(cause) => {
-                    why = Some(cause);
-                    failed.push(name);
+                    failed.push(by_itself(&cause));
+                    left.push(name);
                 }
             }
         }
-        if failed.is_empty() {
+        if left.len() == before {
             break;
         }
-        if failed.len() == before {
-            return Err(why.unwrap_or_else(|| released(run)));
-        }
-        left = failed;
     }
-    Ok(if started.is_empty() { "all of them run".to_owned() } else { format!("started: {}", started.join(", ")) })
+    troubles.append(&mut failed);
+    match (troubles.is_empty(), worse) {
+        (true, _) if started.is_empty() => Ok("all of them run".to_owned()),
+        (true, _) => Ok(format!("started: {}", started.join(", "))),
+        (false, Some(reason)) => {
+            let text = format!("not as before, and accepted ({reason}): {}", troubles.join("; "));
+            tell::event(world, EventKind::GuardOverridden, run, text.clone(), reply).await;
+            Ok(text)
+        }
+        (false, None) => Err(Why::Halted {
+            what: troubles.join("; "),
+            help: format!(
+                "mend it, then `{back}` again; to go on with it as it is: `{back} --accept-worse REASON`",
+                back = back(run)
+            ),
+        }),
+    }
+}
+
+/// Why a service does not come back, without what `ebb resume` would say: here something else is typed.
+fn by_itself(why: &Why) -> String {
+    match why {
+        Why::StartByHand { command, .. } if !command.is_empty() => format!("{why} (it was: {command})"),
+        other => other.to_string(),
+    }
+}
+
+/// Services that were stopped for this maintenance, and released by somebody meanwhile, and do not run.
+async fn lost(world: &Arc<World>, run: &Run, (layer, held): (usize, &[ServiceName])) -> Result<Vec<String>, Why> {
+    let drained = run.journal.iter().any(|line| line.entry == ebb_model::Entry::Done(Step::Drain(layer)));
+    let planned = run.plan.layers.get(layer).into_iter().flatten();
+    let missing: Vec<&ServiceName> = planned.filter(|name| drained && !held.contains(name)).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let services = look::services(world).await?;
+    let runs = |name: &ServiceName| services.iter().any(|one| one.name == *name && one.up == Up::Running);
+    let text = |name: &ServiceName| format!("{name} was released by somebody meanwhile, and does not run: start it");
+    Ok(missing.into_iter().filter(|name| !runs(name)).map(text).collect())
 }
 
 /// Releases each service, then the server.
@@ -383,7 +411,12 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
     let before = world.store().checks(&label(run)).map_err(|error| unread(&error))?;
     let mut seen = BTreeSet::new();
     let mut asked_at = None;
+    let mut ended = "";
     while world.now().wall < until {
+        if is_called_off(world, run)? {
+            ended = "ended before its time, as asked; until then ";
+            break;
+        }
         let services = look::services(world).await?;
         for name in run.plan.layers.iter().flatten() {
             if let Some(text) = regression(name, services.iter().find(|service| service.name == *name))
@@ -405,9 +438,19 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
         tokio::time::sleep(LOOK_AGAIN.min(left.into())).await;
     }
     if seen.is_empty() {
-        return Ok(format!("well for {}", duration(run.plan.watch)));
+        let well = if ended.is_empty() { run.plan.watch } else { world.now().wall.since(until - run.plan.watch) };
+        return Ok(format!("{ended}well for {}", duration(well)));
     }
-    Ok(format!("worse than before: {}", seen.into_iter().collect::<Vec<_>>().join("; ")))
+    Ok(format!("{ended}worse than before: {}", seen.into_iter().collect::<Vec<_>>().join("; ")))
+}
+
+/// Somebody has asked for the end once more since it is watched: they have seen enough.
+fn is_called_off(world: &World, run: &Run) -> Result<bool, Why> {
+    let now = world.store().run(Some(run.number)).map_err(|error| unread(&error))?;
+    let Some(now) = now else { return Ok(true) };
+    let watched = now.journal.iter().position(|line| line.entry == ebb_model::Entry::Began(Step::Watch));
+    let since = now.journal.get(watched.unwrap_or(now.journal.len())..).unwrap_or_default();
+    Ok(since.iter().any(|line| matches!(line.entry, ebb_model::Entry::FinishAsked { .. })))
 }
 
 fn regression(name: &ServiceName, service: Option<&Service>) -> Option<String> {

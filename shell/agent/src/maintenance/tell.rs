@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ebb_decide::maintenance::{Next, next, steps};
+use ebb_decide::maintenance::{Next, is_coming_back, next, steps};
 use ebb_link::Reply;
 use ebb_model::{Entry, Event, EventKind, Line, MAINTENANCE, Occasion, Run, Step, Wall, Work, resume_server};
 use ebb_wire::v1::{self, Frame, MaintenanceState, StepState};
@@ -140,9 +140,17 @@ pub(super) async fn event(world: &Arc<World>, kind: EventKind, run: &Run, text: 
 pub(super) fn work(work: &Work) -> String {
     match work {
         Work::ByHand => "by hand".to_owned(),
-        Work::Command(command) => command.join(" "),
+        Work::Command(command) => command_line(command),
         Work::Reboot => "reboot".to_owned(),
     }
+}
+
+/// As it would be typed: a word that a shell would take apart is quoted.
+pub(super) fn command_line(words: &[String]) -> String {
+    let plain =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:=,+@%".contains(&b));
+    let one = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    words.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// A run as it is now.
@@ -156,28 +164,29 @@ pub(super) fn maintenance(world: &World, run: &Run) -> v1::Maintenance {
         Next::Halted(..) => MaintenanceState::Halted,
         Next::Over => MaintenanceState::Over,
     };
+    // What cannot be read is taken to stand.
+    let held = super::server_hold(world, run).map_or(true, |hold| hold.is_some());
     v1::Maintenance {
         run: run.number,
         state,
         requester: plan.requester.to_string(),
         by: plan.by.name.clone(),
         reason: plan.reason.clone(),
-        // What cannot be read is taken to stand.
-        held: super::server_hold(world, run).map_or(true, |hold| hold.is_some()),
+        held,
         drill: plan.drill,
         work: work(&plan.work),
         began: say::time(first),
-        until: plan.meant_for.map(|span| say::time(first + span)),
+        until: plan.meant_for.map(|span| say::time(first + plan.delay + span)),
         took_seconds: over.unwrap_or(world.now().wall).since(first).as_seconds(),
         steps: journal_steps(world, run),
-        next: commands(run, state),
+        next: commands(run, state, held),
     }
 }
 
 fn journal_steps(world: &World, run: &Run) -> Vec<v1::Step> {
     let planned = planned(run);
     // Once it is over, what was never begun was not part of it.
-    let over = run.is_over();
+    let over = run.journal.iter().find(|line| line.entry == Entry::Over).map(|line| line.at);
     let lines = |step: Step| {
         run.journal.iter().filter(
             move |line| matches!(line.entry, Entry::Began(one) | Entry::Done(one) | Entry::Failed(one) if one == step),
@@ -189,10 +198,10 @@ fn journal_steps(world: &World, run: &Run) -> Vec<v1::Step> {
         let (state, until) = match last.map(|line| (&line.entry, line.at)) {
             Some((Entry::Done(_), at)) => (StepState::Done, Some(at)),
             Some((Entry::Failed(_), at)) => (StepState::Failed, Some(at)),
-            Some(_) => (StepState::Began, Some(world.now().wall)),
+            Some(_) => (StepState::Began, Some(over.unwrap_or(world.now().wall))),
             None => (StepState::Planned, None),
         };
-        (state != StepState::Planned || !over).then(|| v1::Step {
+        (state != StepState::Planned || over.is_none()).then(|| v1::Step {
             number: place + 1,
             of: planned.len(),
             name: step.to_string(),
@@ -205,8 +214,14 @@ fn journal_steps(world: &World, run: &Run) -> Vec<v1::Step> {
     planned.iter().enumerate().filter_map(one).collect()
 }
 
+/// It had the server held, and somebody has released it.
+pub(super) fn was_released(run: &Run, held: bool) -> bool {
+    let done = |step| run.journal.iter().any(|line| line.entry == Entry::Done(step));
+    !held && done(Step::Hold) && !done(Step::Open)
+}
+
 /// What goes on with it, in its requester's name.
-pub(super) fn again(run: &Run) -> String {
+pub(crate) fn again(run: &Run) -> String {
     match run.plan.requester.as_str() {
         MAINTENANCE => "ebb maintenance start".to_owned(),
         "operator" => "ebb drain --server".to_owned(),
@@ -215,7 +230,7 @@ pub(super) fn again(run: &Run) -> String {
 }
 
 /// What to type next.
-fn commands(run: &Run, state: MaintenanceState) -> Vec<String> {
+fn commands(run: &Run, state: MaintenanceState, held: bool) -> Vec<String> {
     let requester = run.plan.requester.as_str();
     let back = resume_server(requester);
     let (again, watch) = (again(run), "ebb maintenance watch".to_owned());
@@ -223,6 +238,8 @@ fn commands(run: &Run, state: MaintenanceState) -> Vec<String> {
         MaintenanceState::Over => Vec::new(),
         MaintenanceState::UnderWay => vec![watch, back],
         MaintenanceState::InWork => vec![back],
+        // Where it was released meanwhile, or is on its way back, there is nothing to go on with.
+        MaintenanceState::Halted if is_coming_back(run) || was_released(run, held) => vec![back],
         MaintenanceState::Halted => vec![again, back],
     }
 }

@@ -1,12 +1,15 @@
 //! The work of a maintenance: a command that outlives the agent, and may reboot the server.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebb_decide::maintenance::{Next, next};
+use ebb_kernel::process::{Pid, group_runs};
 use ebb_link::Reply;
 use ebb_model::{Entry, EventKind, Run, Step, Why, Work, printable};
 use tokio::process::Command;
@@ -23,8 +26,7 @@ const LOGS_KEPT: u64 = 10;
 const DOWN_WITHIN: Duration = Duration::from_secs(900);
 
 /// Runs a command, and leaves behind what became of it: `$0.began` before it, `$0.status` after it.
-const SCRIPT: &str =
-    r#"echo "$$" >"$0.began"; sync "$0.began"; "$@" >>"$0.log" 2>&1 </dev/null; echo "$?" >"$0.status""#;
+const SCRIPT: &str = r#"(umask 077; : >>"$0.log"); exec 2>>"$0.log"; echo "$$" >"$0.began"; sync "$0.began"; "$@" >>"$0.log" 2>&1 </dev/null; echo "$?" >"$0.status""#;
 
 /// Where its traces are.
 struct Traces(PathBuf);
@@ -49,14 +51,51 @@ impl Traces {
         }
     }
 
-    /// It was begun, and its end is not there yet.
+    /// It was begun, and is not over: its shell may be gone, and what that began goes on.
     fn runs(&self, world: &World, run: &Run) -> bool {
-        self.read("began").is_some_and(is_there) && self.read("status").is_none() && began_here(world, run)
+        self.read("began").is_some_and(is_there) && began_here(world, run)
     }
 }
 
 fn is_there(pid: i64) -> bool {
-    fs::metadata(format!("/proc/{pid}")).is_ok()
+    u32::try_from(pid).ok().and_then(Pid::new).is_some_and(group_runs)
+}
+
+/// What will not be possible is said before anything is touched.
+pub(super) fn possible(world: &World, work: &Work) -> Result<(), Why> {
+    let no = |what: String, help: &str| Err(Why::Unsupported { what, help: help.to_owned() });
+    match work {
+        Work::Reboot if world.systemd.is_none() => no(
+            "systemd does not run here: ebb cannot reboot this server".to_owned(),
+            "without --reboot the work is yours",
+        ),
+        Work::Command(command) => match command.first() {
+            Some(program) if program.contains('/') && !program.starts_with('/') => no(
+                format!("`{program}` is no absolute path, and the work does not begin in this directory"),
+                "give it as a path that begins with /",
+            ),
+            Some(program) if !is_program(program) => no(
+                format!("there is no program `{program}`, and it would be missed only when all is stopped"),
+                "check its name",
+            ),
+            _ => Ok(()),
+        },
+        Work::ByHand | Work::Reboot => Ok(()),
+    }
+}
+
+fn is_program(name: &str) -> bool {
+    let runs =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if name.starts_with('/') {
+        return runs(Path::new(name));
+    }
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(usual.split(':'))
+        .filter(|dir| dir.starts_with('/'))
+        .any(|dir| runs(&Path::new(dir).join(name)))
 }
 
 /// Whether its last beginning was in this boot.
@@ -85,8 +124,8 @@ fn asked_again(run: &Run) -> bool {
 
 /// The way back is not begun while the work is done.
 pub(super) async fn must_not_run(world: &World, run: &Run) -> Result<(), Why> {
-    let at_work = matches!(next(run), Next::Do(Step::Work)) && Traces::of(world, run).runs(world, run);
-    if !at_work {
+    let at_work = matches!(next(run), Next::Do(Step::Work) | Next::Halted(Step::Work, _));
+    if !at_work || !Traces::of(world, run).runs(world, run) {
         return Ok(());
     }
     Err(Why::Halted {
@@ -179,14 +218,27 @@ async fn command_done(
     if traces.read("began").is_none() {
         // It may reboot the server, and nobody is left whose session would be hurt by that.
         crate::protect::withdraw(world).await?;
-        tell::event(world, EventKind::WorkBegan, run, format!("the work began: {}", command.join(" ")), reply).await;
+        tell::event(
+            world,
+            EventKind::WorkBegan,
+            run,
+            format!("the work began: {}", tell::command_line(command)),
+            reply,
+        )
+        .await;
         spawn(world, run, &traces, command).await?;
     }
     let mut shown = 0;
     let status = loop {
         shown = show(&traces, shown, reply).await;
         if let Some(status) = traces.read("status") {
-            show(&traces, shown, reply).await;
+            loop {
+                let more = show(&traces, shown, reply).await;
+                if more == shown {
+                    break;
+                }
+                shown = more;
+            }
             break status;
         }
         if traces.read("began").is_some_and(|pid| !is_there(pid)) && traces.read("status").is_none() {
@@ -202,7 +254,7 @@ async fn command_done(
         tokio::time::sleep(DOWN_WITHIN).await;
     }
     let also = if rebooted { ", and the server was rebooted" } else { "" };
-    let text = format!("done: {}{also}", command.join(" "));
+    let text = format!("done: {}{also}", tell::command_line(command));
     tell::event(world, EventKind::WorkEnded, run, format!("the work is {text}"), reply).await;
     Ok(text)
 }
@@ -227,7 +279,6 @@ fn failed(run: &Run, how: &str, traces: &Traces) -> Why {
     }
 }
 
-/// Whether a shutdown or reboot is under way.
 /// Whether this server goes down: systemd says so, or is so far that it says nothing any more, or the one who asks is ended
 /// along with us.
 async fn going_down() -> bool {
@@ -270,14 +321,74 @@ async fn spawn(world: &World, run: &Run, traces: &Traces, command: &[String]) ->
     Err(failed(run, "it was begun, and does not say so", traces))
 }
 
-/// Passes on what it has printed since; the answer is how much that was in all.
-async fn show(traces: &Traces, shown: usize, reply: &Reply) -> usize {
-    let Ok(all) = fs::read(traces.path("log")) else { return shown };
-    let fresh = all.get(shown..).unwrap_or_default();
-    // Whole lines only.
-    let Some(end) = fresh.iter().rposition(|byte| *byte == b'\n') else { return shown };
+/// What is passed on at once, in bytes.
+const SHOWN_AT_ONCE: u64 = 64 << 10;
+/// What waits to be passed on is skipped from here on: it is in the log.
+const SHOWN_BEHIND: u64 = 1 << 20;
+
+/// Passes on some of what it has printed since; the answer is how far that is shown now, in bytes.
+async fn show(traces: &Traces, shown: u64, reply: &Reply) -> u64 {
+    let path = traces.path("log");
+    let Ok(mut log) = fs::File::open(&path) else { return shown };
+    let length = log.metadata().map_or(0, |meta| meta.len());
+    let from = if length.saturating_sub(shown) > SHOWN_BEHIND { length - SHOWN_AT_ONCE } else { shown };
+    let mut fresh = Vec::new();
+    if log.seek(SeekFrom::Start(from)).and_then(|_| log.take(SHOWN_AT_ONCE).read_to_end(&mut fresh)).is_err() {
+        return shown;
+    }
+    // Whole lines, but for one that does not end.
+    let end = match fresh.iter().rposition(|byte| *byte == b'\n') {
+        Some(end) => end + 1,
+        None if fresh.len() as u64 == SHOWN_AT_ONCE => fresh.len(),
+        None => return shown,
+    };
+    if from > shown {
+        let text = format!("  | ... {} bytes are left out here: {}", from - shown, path.display());
+        reply.send(say::note(None, false, text)).await;
+    }
     for line in String::from_utf8_lossy(&fresh[..end]).lines() {
         reply.send(say::note(None, false, format!("  | {}", printable(line)))).await;
     }
-    shown + end + 1
+    from + end as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebb_model::{Line, MaintenancePlan, Requester, Span, Then, Wall, Who};
+
+    fn after(entries: &[Entry]) -> Run {
+        let line = |entry: &Entry| Line { at: Wall(0), boot_id: "b".into(), entry: entry.clone(), text: String::new() };
+        let plan = MaintenancePlan {
+            requester: Requester::new("maintenance".to_owned()).unwrap(),
+            reason: String::new(),
+            by: Who { uid: 0, name: "root".into() },
+            layers: Vec::new(),
+            not: Vec::new(),
+            meant_for: None,
+            reopen: false,
+            except: std::collections::BTreeSet::new(),
+            delay: Span::ZERO,
+            deadline: None,
+            then: Then::Ask,
+            work: Work::Command(vec!["true".into()]),
+            drill: false,
+            watch: Span::ZERO,
+            override_guards: None,
+        };
+        Run { number: 1, plan, journal: entries.iter().map(line).collect() }
+    }
+
+    #[test]
+    fn a_command_that_failed_is_run_again_once_for_each_time_that_somebody_asks() {
+        let (began, failed, asked) = (Entry::Began(Step::Work), Entry::Failed(Step::Work), Entry::StartAsked);
+        let again =
+            |entries: &[&Entry]| asked_again(&after(&entries.iter().map(|one| (*one).clone()).collect::<Vec<_>>()));
+        assert!(!again(&[&asked]));
+        assert!(!again(&[&asked, &began]), "a crash in its middle");
+        assert!(!again(&[&asked, &began, &failed]), "nobody has asked");
+        assert!(again(&[&asked, &began, &failed, &asked]));
+        assert!(!again(&[&asked, &began, &failed, &asked, &began]), "that was this one; it goes on after a crash");
+        assert!(again(&[&asked, &began, &failed, &asked, &began, &failed, &asked]));
+    }
 }

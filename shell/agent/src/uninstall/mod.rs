@@ -9,7 +9,7 @@ mod perform;
 use std::path::{Path, PathBuf};
 
 use ebb_kernel::{boot, gate};
-use ebb_model::{Hold, Level, Record, Stopped, printable};
+use ebb_model::{Hold, Level, Record, Stopped, printable, resume_server};
 use ebb_store::Store;
 use ebb_systemd::{Lockout, LockoutDirs, Protection, Systemd, UnitName};
 
@@ -166,10 +166,19 @@ fn held(state_dir: &Path, removal: &mut Removal) -> Vec<Record> {
         return Vec::new();
     }
     // It reads the copy where the file itself is lost, and makes nothing.
-    let read = Store::open(state_dir).and_then(|store| Ok((store.holds()?, store.records()?)));
+    let read = Store::open(state_dir).and_then(|store| Ok((store.holds()?, store.records()?, store.run(None)?)));
     match read {
-        Ok((holds, records)) => {
+        Ok((holds, records, run)) => {
             removal.holds = holds.iter().map(standing).collect();
+            // One that is announced holds nothing yet.
+            if let Some(run) = run.filter(|run| !run.is_over() && holds.is_empty()) {
+                let requester = run.plan.requester.as_str();
+                removal.holds.push(Standing {
+                    service: "the server".to_owned(),
+                    text: format!("maintenance {} of `{requester}` is not over", run.number),
+                    release: resume_server(requester),
+                });
+            }
             records
         }
         Err(error) => {
@@ -189,7 +198,11 @@ fn standing(hold: &Hold) -> Standing {
     Standing {
         service: hold.service.to_string(),
         text: format!("{} is {level} by `{}` ({}){why}", hold.service, hold.requester, printable(&hold.by.name)),
-        release: format!("ebb resume {}{whose}", hold.service),
+        release: if hold.whole_server {
+            resume_server(hold.requester.as_str())
+        } else {
+            format!("ebb resume {}{whose}", hold.service)
+        },
     }
 }
 

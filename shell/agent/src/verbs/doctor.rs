@@ -1,9 +1,11 @@
 //! `ebb doctor`: what is not as it should be, and the command that mends it.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
 use std::sync::Arc;
 
-use ebb_decide::maintenance::{Next, next};
+use ebb_decide::maintenance::{Next, is_coming_back, next};
 use ebb_link::Reply;
 use ebb_model::{ServiceName, Why, duration, resume_server};
 use ebb_wire::v1::{Finding, Frame};
@@ -16,6 +18,7 @@ use crate::{converge, lockout, look, protect};
 pub(crate) async fn answer(world: &Arc<World>, reply: &Reply) -> Result<(), Why> {
     let known = Known::read(world)?;
     let mut found = Vec::new();
+    disk(world, &mut found);
     gates(world, &known, &mut found).await?;
     holds(world, &known, &mut found);
     servers(world, &mut found);
@@ -49,6 +52,27 @@ fn finding(service: Option<&ServiceName>, what: String, mend: impl Into<String>)
     Finding { service: service.map(ToString::to_string), what, mend: mend.into() }
 }
 
+/// Whether something can be written where the store is: a full disk is seen before the next hold is lost to it.
+fn disk(world: &World, found: &mut Vec<Finding>) {
+    let dir = &world.place.state_dir;
+    if !dir.is_dir() || !world.store().is_writable() {
+        return;
+    }
+    // As much as a hold takes, with its journal.
+    let probe = dir.join("doctor.probe");
+    let written =
+        File::create(&probe).and_then(|mut file| file.write_all(&[0; 64 << 10]).and_then(|()| file.sync_all()));
+    let _ = fs::remove_file(&probe);
+    if let Err(error) = written {
+        let text = format!("nothing can be written to {}: {error}", dir.display());
+        found.push(finding(
+            None,
+            text,
+            "make room there (`df` shows it): until then no hold can be placed or released",
+        ));
+    }
+}
+
 /// The gate is shut where somebody holds, and nowhere else.
 async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result<(), Why> {
     let seen = converge::seen(world)?;
@@ -67,7 +91,12 @@ async fn gates(world: &World, known: &Known, found: &mut Vec<Finding>) -> Result
             record.doors.iter().filter(|door| !seen.shut.contains_key(door)).map(ToString::to_string).collect();
         if !open.is_empty() {
             let text = format!("it is held, but open at {}", open.join(", "));
-            found.push(finding(Some(&record.service), text, format!("ebb drain {}", record.service)));
+            let hold = known.holds_of(&record.service).next();
+            let mend = hold.map_or_else(String::new, |hold| {
+                let what = if hold.whole_server { "--server" } else { record.service.as_str() };
+                format!("ebb hold {what} --as {}", hold.requester)
+            });
+            found.push(finding(Some(&record.service), text, mend));
         }
     }
     let orphans: Vec<String> = seen.shut.keys().filter(|door| !held.contains(door)).map(ToString::to_string).collect();
@@ -129,11 +158,12 @@ fn servers(world: &World, found: &mut Vec<Finding>) {
     }
     let run = crate::maintenance::current(world).ok().flatten();
     let Some(run) = run else { return };
-    let (again, back) = ("ebb maintenance start", resume_server(run.plan.requester.as_str()));
+    let (again, back) = (crate::maintenance::again(&run), resume_server(run.plan.requester.as_str()));
     match next(&run) {
         Next::Halted(step, why) => {
             let text = format!("maintenance {} waits for somebody: {step}: {why}", run.number);
-            found.push(finding(None, text, format!("mend it, then {again}, or {back}")));
+            let mend = if is_coming_back(&run) { back } else { format!("mend it, then {again}, or {back}") };
+            found.push(finding(None, text, mend));
         }
         Next::Do(_) | Next::End if !world.resident && !crate::maintenance::is_driven(world) => {
             let text = format!("maintenance {} was interrupted, and nobody goes on with it", run.number);
@@ -145,11 +175,21 @@ fn servers(world: &World, found: &mut Vec<Finding>) {
 
 /// Drains that nobody goes on with.
 fn drains(world: &World, known: &Known, found: &mut Vec<Finding>) {
+    let run = crate::maintenance::current(world).ok().flatten();
     for record in &known.records {
         let under_way = record.drain.as_ref().is_some_and(|drain| drain.spec.is_some() && drain.drained_at.is_none());
         if under_way && !world.resident && watcher(record).is_none() {
+            let requester = record.drain.as_ref().map(|drain| &drain.requester);
+            if run.as_ref().is_some_and(|run| Some(&run.plan.requester) == requester) {
+                // A part of a maintenance, of which it is said already.
+                continue;
+            }
+            let whose = match requester.map(ebb_model::Requester::as_str) {
+                None | Some("operator") => String::new(),
+                Some(other) => format!(" --as {other}"),
+            };
             let text = "its drain was interrupted, and nobody goes on with it".to_owned();
-            found.push(finding(Some(&record.service), text, format!("ebb drain {}", record.service)));
+            found.push(finding(Some(&record.service), text, format!("ebb drain {}{whose}", record.service)));
         }
     }
 }

@@ -122,15 +122,23 @@ pub(crate) async fn hold(world: &Arc<World>, request: HoldRequest, by: &Who, rep
     if refuse_all(reply, &refused).await {
         return Ok(());
     }
-    let server = merge(world, &wish, Level::Draining, &not)?;
+    let mut server = merge(world, &wish, Level::Draining, &not)?;
     let meant = covered(&server, &around.services);
+    // What is stopped for somebody's hold is meant too: it must not come back with theirs.
+    let known = Known::read(world)?;
+    let stopped = around.services.iter().filter(|service| {
+        let ours = known.record_of(&service.name).is_some_and(|record| !record.stopped.is_empty());
+        ours && !leaves(&server, service)
+    });
+    let stopped: Vec<&Service> = stopped.collect();
     if request.dry_run {
-        for service in &meant {
+        for service in meant.iter().chain(&stopped) {
             let text = format!("would hold {} with the whole server as `{}`", service.name, wish.requester);
             reply.send(say::note(Some(service.name.as_str()), false, text)).await;
         }
         return left_open(&server, &around.services, reply).await;
     }
+    server.covers.extend(stopped.into_iter().map(|service| service.name.clone()));
     if meant.is_empty() && server.covers.is_empty() {
         return nothing(reply).await;
     }
@@ -184,6 +192,16 @@ pub(crate) async fn release(world: &Arc<World>, request: ReleaseRequest, reply: 
         reply.send(say::note(None, false, text)).await;
         return Ok(());
     };
+    let run = crate::maintenance::current(world)?.filter(|run| run.plan.requester == requester);
+    if let Some(run) = run {
+        return Err(Why::Halted {
+            what: format!(
+                "maintenance {} stands on this hold, and has stopped services that must come back",
+                run.number
+            ),
+            help: format!("`{}` brings them back, and releases it", ebb_model::resume_server(requester.as_str())),
+        });
+    }
     if request.dry_run {
         let names: Vec<String> = server.covers.iter().map(ToString::to_string).collect();
         let text = format!("would release the server from `{requester}`: {}", names.join(", "));
