@@ -12,6 +12,7 @@ pub mod maintenance;
 pub mod protect;
 pub mod recorder;
 pub mod resolve;
+pub mod roll;
 pub mod services;
 pub mod stay;
 pub mod uses;

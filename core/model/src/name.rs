@@ -70,6 +70,14 @@ name!(
     |c| c.is_ascii_alphanumeric() || "._:@-".contains(c)
 );
 
+name!(
+    /// A server, pool or site of a fleet: `web1`, `db.berlin`.
+    Label,
+    "up to 63 of a-z A-Z 0-9 . _ and -, not starting with a dash",
+    63,
+    |c| c.is_ascii_alphanumeric() || "._-".contains(c)
+);
+
 impl Requester {
     /// The requester of a person at a terminal who names no other.
     #[must_use]
