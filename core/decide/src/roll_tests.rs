@@ -107,7 +107,7 @@ fn what_the_pool_cannot_spare_is_not_begun_and_it_is_said_why() {
             Budget { capacity: Some(8), ..two.clone() },
             sight(&EVEN),
             1,
-            "web: 10 sessions, and those who are left have room for 8",
+            "web: 15 sessions, and those who are left have room for 8",
         ),
         (
             "groups",

@@ -16,6 +16,8 @@ pub struct Socket {
     pub state: SessionState,
     /// Since data moved.
     pub idle: Span,
+    /// The client spoke last, so far as the kernel knows.
+    pub unanswered: bool,
     /// Segments sent and not acknowledged.
     pub unacknowledged: u32,
     /// How often the oldest was sent again.
@@ -37,6 +39,7 @@ pub fn stay(socket: Socket) -> Stay {
         SessionState::Closing | SessionState::Orphan => Stay::Closing,
         SessionState::Established | SessionState::Flow | SessionState::Use if socket.excepted => Stay::Excepted,
         SessionState::Established | SessionState::Flow | SessionState::Use if socket.idle < ACTIVE => Stay::Active,
+        SessionState::Established if socket.unanswered => Stay::Unanswered,
         SessionState::Established | SessionState::Flow | SessionState::Use => Stay::Idle,
     }
 }
@@ -46,7 +49,8 @@ mod tests {
     use super::*;
 
     fn socket(state: SessionState, idle: u64, unacknowledged: u32, retransmits: u8) -> Stay {
-        stay(Socket { state, idle: Span::seconds(idle), unacknowledged, retransmits, excepted: false })
+        let (idle, unanswered) = (Span::seconds(idle), false);
+        stay(Socket { state, idle, unanswered, unacknowledged, retransmits, excepted: false })
     }
 
     #[test]
@@ -54,6 +58,15 @@ mod tests {
         use SessionState::*;
         assert_eq!(socket(Established, 0, 0, 0), Stay::Active);
         assert_eq!(socket(Established, 60, 0, 0), Stay::Idle);
+        let asked = |idle| Socket {
+            state: Established,
+            idle: Span::seconds(idle),
+            unanswered: true,
+            unacknowledged: 0,
+            retransmits: 0,
+            excepted: false,
+        };
+        assert_eq!([stay(asked(1)), stay(asked(600))], [Stay::Active, Stay::Unanswered]);
         assert_eq!(socket(Established, 0, 4, 2), Stay::Active, "one lost packet is no dead peer");
         assert!(matches!(socket(Established, 60, 4, 3), Stay::Unresponsive { unacknowledged: 4, retransmits: 3 }));
         assert!(matches!(socket(Closing, 60, 1, 6), Stay::Unresponsive { .. }));

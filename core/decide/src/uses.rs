@@ -103,7 +103,7 @@ fn refine(session: &mut Session) {
     if let Some(age) = known {
         session.age = session.age.not_younger_than(age);
     }
-    if matches!(session.stay, Stay::Active | Stay::Idle)
+    if matches!(session.stay, Stay::Active | Stay::Idle | Stay::Unanswered)
         && let [one] = session.uses.as_slice()
         && let Some(stay) = stay(one, session.stay.clone())
     {
@@ -120,6 +120,7 @@ fn stay(one: &Use, kernel: Stay) -> Option<Stay> {
         Busy::Active => Some(Stay::Active),
         Busy::Inside => Some(Stay::Inside),
         // What was asked a moment ago is still idle to the daemon; bytes on the way are not.
+        Busy::Idle if kernel == Stay::Unanswered => Some(Stay::Idle),
         Busy::Idle => Some(kernel),
         Busy::NotLoggedIn => Some(Stay::NotLoggedIn),
         Busy::Resumable => Some(Stay::Resumable),

@@ -11,6 +11,9 @@ pub enum Stay {
     Active,
     /// Nothing has moved for a while; both sides keep it open.
     Idle,
+    /// Nothing has moved for a while, and the client spoke last: a request that is not answered yet, or a protocol without
+    /// answers.
+    Unanswered,
     /// The peer does not acknowledge what was sent.
     Unresponsive {
         /// Segments sent and not acknowledged.
@@ -47,6 +50,7 @@ impl fmt::Display for Stay {
         let text = match self {
             Self::Active => "active".to_owned(),
             Self::Idle => "idle".to_owned(),
+            Self::Unanswered => "not answered yet".to_owned(),
             Self::Unresponsive { unacknowledged, retransmits } => {
                 format!("unresponsive peer ({unacknowledged} unacknowledged, {retransmits} retransmits)")
             }
@@ -74,6 +78,10 @@ impl Stay {
             Self::Idle => (
                 "idle",
                 format!("an end loses nothing: `ebb drain {service} --idle now`, or `ebb end {service} --idle-over 10m`"),
+            ),
+            Self::Unanswered => (
+                "not answered yet",
+                format!("the client spoke last: {service} may be at work for it, or wait for another server; an end may lose that"),
             ),
             Self::Unresponsive { .. } => (
                 "unresponsive peer",

@@ -10,6 +10,7 @@ mod exec;
 mod haproxy;
 mod kamailio;
 mod libpq;
+mod nginx;
 mod openssh;
 mod pgbouncer;
 mod postfix;

@@ -15,8 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 const MOST_TITLE: u64 = 4096;
 /// So much of an environment.
 const MOST_ENVIRONMENT: u64 = 1 << 17;
-/// So many descriptors of one process are looked at.
+/// So many descriptors of one process are looked at, and so many where sockets are looked for.
 const MOST_FILES: usize = 4096;
+const MOST_SOCKETS: usize = 100_000;
 
 /// One process that lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,7 +148,7 @@ pub(crate) fn files(pid: u32) -> impl Iterator<Item = String> {
 
 /// Inodes of the sockets that a process has.
 pub(crate) fn sockets(pid: u32) -> impl Iterator<Item = u64> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(MOST_FILES);
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(MOST_SOCKETS);
     let links = files.filter_map(|file| fs::read_link(file.path()).ok());
     links.filter_map(|link| socket(link.to_str()?))
 }
@@ -281,6 +282,8 @@ mod tests {
         let found = peers([own].into_iter(), &[at.port()].into());
         assert_eq!(found.get(&own).copied(), client.local_addr().ok());
         assert!(peers([own].into_iter(), &BTreeSet::new()).is_empty());
+        let all = connections([own].into_iter(), &[at.port()].into());
+        assert_eq!(all, [(own, vec![client.local_addr().unwrap()])].into());
         assert!(is_here(own) && may_see_files(own) && !is_here(0));
     }
 

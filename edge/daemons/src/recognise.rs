@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ebb_model::{DaemonKind, DaemonSettings, Door, Use};
 
-use crate::{Adapter, dovecot, exec, haproxy, kamailio, openssh, pgbouncer, postfix, postgresql, prosody};
+use crate::{Adapter, dovecot, exec, haproxy, kamailio, nginx, openssh, pgbouncer, postfix, postgresql, prosody};
 
 /// What is known of a service.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,8 @@ pub fn recognise(seen: &Seen, settings: &DaemonSettings) -> Option<Box<dyn Adapt
         DaemonKind::Dovecot => Some(Box::new(dovecot::Dovecot::new(seen, settings)?)),
         DaemonKind::Postfix => Some(Box::new(postfix::Postfix::new(seen, settings))),
         DaemonKind::Prosody => Some(Box::new(prosody::Prosody::new(seen, settings))),
-        DaemonKind::Ejabberd | DaemonKind::Nginx => None,
+        DaemonKind::Nginx => Some(Box::new(nginx::Nginx::new(seen))),
+        DaemonKind::Ejabberd => None,
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn count(book: &Book, of: &BTreeSet<ServiceName>) -> Result<Count, Wh
             age: age(row),
             may_enter: book.may_enter(index, row.peer),
             counts: true,
-            idle: idle(row) >= IDLE && convert::state(row) == SessionState::Established,
+            idle: idle(row) >= IDLE && !unanswered(row) && convert::state(row) == SessionState::Established,
         };
         if let Some(list) = seen.get_mut(name) {
             list.push(session);
@@ -219,6 +219,16 @@ fn idle(row: &diag::Row) -> Span {
     Span(u64::from(info.last_data_sent_ms.min(info.last_data_recv_ms)))
 }
 
+/// Whether the client spoke last. An answer that was sent in the same moment is one.
+fn unanswered(row: &diag::Row) -> bool {
+    row.info.as_ref().is_some_and(|info| {
+        info.bytes_received > 0 && info.last_data_recv_ms.saturating_add(SAME_MOMENT_MS) < info.last_data_sent_ms
+    })
+}
+
+/// The kernel counts both in its own ticks.
+const SAME_MOMENT_MS: u32 = 20;
+
 /// Every session of one service, in full. Blocking.
 pub(crate) fn sessions(
     book: &Book,
@@ -235,6 +245,7 @@ pub(crate) fn sessions(
         let socket = Socket {
             state,
             idle: idle(row),
+            unanswered: unanswered(row),
             unacknowledged: info.unacked,
             retransmits: row.retransmits.max(info.retransmits),
             excepted,

@@ -30,6 +30,9 @@ fn name(report: &HoldReport) -> String {
     if !hold.whole_server {
         return paint(STRONG, &printable(&hold.service));
     }
+    if hold.covers.is_empty() {
+        return paint(STRONG, "the server");
+    }
     let covers: Vec<String> = hold.covers.iter().map(|service| printable(service)).collect();
     format!("{} ({})", paint(STRONG, "the server"), covers.join(", "))
 }

@@ -183,7 +183,7 @@ impl Turns {
     pub(crate) fn new(mut sessions: Vec<Session>, pace: Pace) -> Self {
         let at_work = |session: &Session| match session.stay {
             Stay::Idle | Stay::NotLoggedIn => 0,
-            Stay::Active | Stay::Inside => 2,
+            Stay::Active | Stay::Inside | Stay::Unanswered => 2,
             _ => 1,
         };
         sessions.sort_by_key(|session| (at_work(session), Reverse(session.idle), session.id));
@@ -414,7 +414,9 @@ fn own(service: &Service, sessions: Vec<Session>) -> (Vec<Session>, Vec<SessionI
 /// Others are left for the destruction after the grace.
 fn goodbye(service: &Service, sessions: &[Session]) -> Came {
     let mut came = Came::default();
-    let mut left: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    // Who waits for an answer has the grace to get it.
+    let quiet = sessions.iter().filter(|session| session.stay != Stay::Unanswered);
+    let mut left: BTreeSet<u32> = quiet.map(|session| session.inode).filter(|inode| *inode != 0).collect();
     let shut = |pid: process::Pid, left: &mut BTreeSet<u32>, came: &mut Came| {
         let Ok(Some(owner)) = process::read(pid) else { return };
         let Ok(handle) = process::Handle::open(pid, owner.start_ticks) else { return };
