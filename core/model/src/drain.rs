@@ -1,6 +1,6 @@
 //! A drain: what was asked, and what it came to.
 
-use crate::{Door, Session, Span, Wall, Why};
+use crate::{Door, Queue, Session, Span, Wall, Why};
 
 /// What happens when a deadline is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct DrainSpec {
     pub active: When,
     /// How endings are spread out.
     pub pace: Pace,
+    /// What becomes of a mail server's queue.
+    pub queue: Queue,
 }
 
 impl Default for DrainSpec {
@@ -92,6 +94,7 @@ impl Default for DrainSpec {
             idle: When::Deadline,
             active: When::Deadline,
             pace: Pace::default(),
+            queue: Queue::Leave,
         }
     }
 }

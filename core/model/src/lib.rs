@@ -12,6 +12,7 @@ mod hold;
 mod lifetimes;
 mod name;
 mod notice;
+mod queue;
 mod record;
 mod roll;
 mod run;
@@ -32,6 +33,7 @@ pub use hold::{Cidr, End, Hold, Level, MAINTENANCE, ServerHold, Who, fits, resum
 pub use lifetimes::{AGE_BINS, AgeBin, Ages, Eta, Followed, Following, Forecast, Group, Hour, Lifetimes, WEEK_HOURS};
 pub use name::{Label, NameError, Requester, ServiceName};
 pub use notice::{About, Matter, Notice, NoticeService, Queued, Sending};
+pub use queue::{NextHop, Queue};
 pub use record::{DrainRecord, Learn, Record, Stopped, Watcher};
 pub use roll::{Budget, MemberStep, Roll, RollEntry, RollLine, RollPlan, Serving, Sight};
 pub use run::{Entry, Line, MaintenancePlan, Run, Step, Work};

@@ -24,7 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use ebb_model::{Abilities, DaemonKind, Ended, Uses};
+use ebb_model::{Abilities, DaemonKind, Ended, Queue, Uses};
 
 pub use recognise::{Seen, recognise};
 
@@ -138,6 +138,16 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Error`]
     fn refuses(&self) -> Answer<'_, bool> {
+        let daemon = self.kind();
+        Box::pin(async move { Err(Error::Cannot { daemon }) })
+    }
+
+    /// What becomes of the messages in its queue, beside what would anyway. Doing it again is no fault. For
+    /// [`Queue::Leave`], takes back what another has changed; the answer says whether there was anything.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Cannot`] where there is no queue of messages.
+    fn queue<'a>(&'a self, _queue: &'a Queue) -> Answer<'a, bool> {
         let daemon = self.kind();
         Box::pin(async move { Err(Error::Cannot { daemon }) })
     }

@@ -5,13 +5,16 @@
 //! The queue is asked of Postfix's own program: what its `showq` says over the socket is no protocol for others.
 
 mod queue;
+mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ebb_model::{Abilities, Ability, Busy, DaemonKind, DaemonSettings, Proto, Use, UseKind, Uses};
+use ebb_model::{
+    Abilities, Ability, Busy, DaemonKind, DaemonSettings, Ended, NextHop, Proto, Queue, Use, UseKind, Uses,
+};
 
 use crate::proc::{self, Process, pairs};
 use crate::{Adapter, Answer, Error, Seen, call};
@@ -99,6 +102,38 @@ impl Postfix {
     }
 }
 
+impl Postfix {
+    async fn flush(&self) -> Result<(), Error> {
+        let program = "/usr/sbin/postqueue";
+        let ran = call::run(POSTFIX, program, &["-c", &self.config, "-f"], None).await?;
+        match ran.code {
+            Some(0) => Ok(()),
+            _ => Err(Error::Refused { daemon: POSTFIX, what: format!("{program} -f: {}", ran.err) }),
+        }
+    }
+
+    /// Changes `main.cf`, and has it read by who routes: `trivial-rewrite`, whose master starts a new one when it is asked next.
+    /// A reload would end sessions. Blocks.
+    fn route(&self, hop: Option<&NextHop>) -> Result<bool, Error> {
+        let at = format!("{}/main.cf", self.config);
+        let failed =
+            |error: std::io::Error| Error::NotReached { daemon: POSTFIX, at: at.clone(), cause: error.to_string() };
+        if !route::set(Path::new(&self.config), hop).map_err(failed)? {
+            return Ok(false);
+        }
+        let all = proc::all(|_, _| false).map_err(failed)?;
+        let own = |one: &&Process| one.name == "master" && is_master(one.pid) && home(one.pid) == self.queue;
+        let masters: BTreeSet<u32> = all.values().filter(own).map(|one| one.pid).collect();
+        let routers = all.values().filter(|one| masters.contains(&one.parent) && one.name == "trivial-rewrite");
+        for one in routers {
+            if let Ended::Failed(what) = proc::end(POSTFIX, &one.key()) {
+                return Err(Error::Refused { daemon: POSTFIX, what });
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// The folder in which a process lives: of a master its queue.
 fn home(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
@@ -163,6 +198,22 @@ impl Adapter for Postfix {
                 ),
                 redirect: Ability::Never("SMTP has no such word: senders go by MX"),
             })
+        })
+    }
+
+    fn queue<'a>(&'a self, queue: &'a Queue) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let hop = match queue {
+                Queue::Leave if !route::is_set(Path::new(&self.config)) => return Ok(false),
+                Queue::Leave | Queue::Flush => None,
+                Queue::Move(hop) => Some(hop.clone()),
+            };
+            let own = self.clone();
+            let routed = call::aside(POSTFIX, move || own.route(hop.as_ref())).await??;
+            if *queue != Queue::Leave {
+                self.flush().await?;
+            }
+            Ok(routed || *queue != Queue::Leave)
         })
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ebb_model::{
-    Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Pace, Proto, Reach,
-    Record, Requester, ServerHold, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, When, Who,
+    Cidr, Door, DrainRecord, DrainSpec, End, Event, EventKind, Field, Hold, Learn, Level, Mono, Pace, Proto, Queue,
+    Reach, Record, Requester, ServerHold, ServiceName, Span, Stopped, Then, Tree, Wall, Watcher, When, Who,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,8 @@ struct SpecV1 {
     per_hour: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -304,6 +306,7 @@ fn spec_to(spec: &DrainSpec) -> SpecV1 {
         active_now: spec.active == When::Now,
         per_hour: spec.pace.per_hour,
         over_ms: spec.pace.over.map(|span| span.0),
+        queue: (spec.queue != Queue::Leave).then(|| spec.queue.to_string()),
     }
 }
 
@@ -318,6 +321,7 @@ fn spec_from(spec: &SpecV1) -> Result<DrainSpec, String> {
         idle: if spec.idle_now { When::Now } else { When::Deadline },
         active: if spec.active_now { When::Now } else { When::Deadline },
         pace: Pace { per_hour: spec.per_hour, over: spec.over_ms.map(Span) },
+        queue: spec.queue.as_deref().map_or(Ok(Queue::Leave), str::parse)?,
     })
 }
 

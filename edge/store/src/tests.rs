@@ -72,7 +72,12 @@ fn record() -> Record {
             drained_at: Some(Wall(9)),
             watcher: Some(Watcher { pid: 3, started_ticks: 4 }),
             deadline: Some(Mono(9006)),
-            spec: Some(DrainSpec { deadline: Some(Span(9000)), then: Then::Cut, ..DrainSpec::default() }),
+            spec: Some(DrainSpec {
+                deadline: Some(Span(9000)),
+                then: Then::Cut,
+                queue: "move:mx2".parse().unwrap(),
+                ..DrainSpec::default()
+            }),
         }),
         stopped: vec![Stopped::Unit("nginx.service".into()), Stopped::Tree(tree)],
         own_probes: 4,

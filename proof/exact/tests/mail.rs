@@ -322,3 +322,62 @@ fn a_drain_waits_for_sessions_and_for_mail_on_its_way_and_not_for_what_is_deferr
     ebb.done(&["release", "master"]);
     assert_eq!(meet(&net.client, (server4(1), 25).into()), Met::Connected, "new clients are let in");
 }
+
+/// All but one leave by the other server, each once, through a kill of ebb in the middle; its way back is what was there.
+#[test]
+fn a_queue_that_cannot_leave_leaves_by_another_server() {
+    const QUEUED: usize = 30;
+    let Some(net) = Net::new() else { return };
+    let postfix = postfix(&net);
+    let main = postfix.folder.join("config/main.cf");
+    let before = std::fs::read(&main).expect("main.cf is there");
+    let ebb = Ebb::on(&net);
+    let words = [server4(1).to_string(), QUEUED.to_string(), CLIENT4.to_string()];
+    let mut other = Clients::start(&net.client, "queue.py", &words.each_ref().map(String::as_str));
+    let deferred = || {
+        let listed = ebb.done(&["sessions", "master"]);
+        listed
+            .all("session")
+            .filter(|one| one["what"].as_str().is_some_and(|what| what.starts_with("deferred")))
+            .count()
+    };
+    let began = Instant::now();
+    while deferred() < QUEUED + 1 {
+        assert!(began.elapsed() < LIMIT, "{} are deferred", deferred());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let to = format!("move:{CLIENT4}:2526");
+    let drain = ["drain", "master", "--no-stop", "--queue", &to];
+    for (words, code, says) in [
+        (&["drain", "master", "--no-stop", "--queue", "move:mx 2"][..], 2, "no HOST or HOST:PORT"),
+        (&drain, 9, "takes no mail now: Connection refused"),
+    ] {
+        let refused = ebb.run(words);
+        assert_eq!(refused.code, Some(code), "{refused:#?}");
+        assert!(refused.stderr.contains(says), "{refused:#?}");
+        assert_eq!(meet(&net.client, (server4(1), 25).into()), Met::Connected, "nothing was touched");
+    }
+    other.say("listen");
+    other.until("listens");
+    let planned = format!("{:#?}", ebb.done(&[&drain[..], &["--dry-run"]].concat()));
+    assert!(planned.contains(&format!("send by [{CLIENT4}]:2526 what is in its queue")), "{planned}");
+    assert_eq!(std::fs::read(&main).expect("it is there"), before, "a plan changes nothing");
+    let mut killed = ebb.watch(&drain);
+    let told = |frame: &serde_json::Value| frame["text"].as_str().is_some_and(|text| text.contains("leaves by"));
+    killed.until("it leaves", LIMIT, told);
+    killed.kill();
+    assert_ne!(std::fs::read(&main).expect("it is there"), before);
+    let answer = ebb.done(&drain);
+    assert!(answer.notes().iter().any(|note| *note == "1 message stays in the queue of master:"), "{answer:#?}");
+    let named = |note: &&str| note.contains("deferred: to bad@x.test: ") && note.contains("450 not now");
+    assert!(answer.notes().iter().any(named), "{answer:#?}");
+    assert_eq!(deferred(), 1);
+    ebb.done(&["resume", "master"]);
+    assert_eq!(std::fs::read(&main).expect("it is there"), before, "byte for byte");
+    other.say("end");
+    let mut taken = other.rest();
+    taken.sort();
+    let mut wanted: Vec<String> = (0..QUEUED).map(|number| format!("other: q{number}@x.test")).collect();
+    wanted.sort();
+    assert_eq!(taken, wanted, "each once");
+}

@@ -8,7 +8,7 @@ use ebb_decide::uses;
 use ebb_kernel::process;
 use ebb_link::Reply;
 use ebb_model::{
-    Abilities, DaemonKind, DaemonSettings, Ended, Origin, Proto, Service, ServiceName, Session, Up, Uses, Why,
+    Abilities, DaemonKind, DaemonSettings, Ended, Origin, Proto, Queue, Service, ServiceName, Session, Up, Uses, Why,
 };
 
 use crate::verbs::sessions::pids;
@@ -84,6 +84,11 @@ impl Daemon {
         self.asked(self.adapter.end(keys, GOODBYE, inside)).await
     }
 
+    /// What becomes of the messages in its queue; true if anything was changed by that.
+    pub(crate) async fn queue(&self, queue: &Queue) -> Result<bool, Why> {
+        self.asked(self.adapter.queue(queue)).await
+    }
+
     /// Has it refuse new work itself, or not any more; nothing to do if it is so already.
     pub(crate) async fn refuse(&self, refuses: bool) -> Result<(), Why> {
         if self.asked(self.adapter.refuses()).await? == refuses {
@@ -110,6 +115,11 @@ pub(crate) fn refuses(world: &World, service: &ServiceName) -> bool {
 /// Those that may be able to; their abilities say whether they can.
 const fn may_refuse(kind: DaemonKind) -> bool {
     matches!(kind, DaemonKind::Kamailio | DaemonKind::Exec)
+}
+
+/// Those that have a queue of messages.
+pub(crate) const fn has_queue(kind: DaemonKind) -> bool {
+    matches!(kind, DaemonKind::Postfix)
 }
 
 /// Leaves the UDP doors of services whose daemon refuses new work itself to that daemon: the kernel cannot tell a new call
@@ -140,9 +150,17 @@ pub(crate) async fn converge(world: &World, services: &[Service], all: bool) -> 
         if !all && !held && known.is_none() {
             continue;
         }
-        let Some(daemon) = known.or_else(|| of(world, service)).filter(|daemon| may_refuse(daemon.kind())) else {
+        let Some(daemon) = known.or_else(|| of(world, service)) else { continue };
+        if has_queue(daemon.kind())
+            && !held
+            && service.up != Up::Stopped
+            && let Err(why) = daemon.queue(&Queue::Leave).await
+        {
+            failed.push((service.name.clone(), why));
+        }
+        if !may_refuse(daemon.kind()) {
             continue;
-        };
+        }
         if service.up == Up::Stopped || !daemon.abilities().await.refuse.is_ready() {
             continue;
         }

@@ -171,6 +171,7 @@ fn cut(service: &Service, peer: String) -> EndRequest {
         cut: true,
         rate_per_second: None,
         over_seconds: None,
+        queue: None,
         grace_ms: 0,
         dry_run: false,
     }

@@ -147,6 +147,9 @@ pub struct DrainRequest {
     /// Endings are spread out over so many seconds.
     #[serde(default)]
     pub over_seconds: Option<u64>,
+    /// What becomes of a mail server's queue: `leave`, `flush` or `move:HOST:PORT`.
+    #[serde(default)]
+    pub queue: Option<String>,
     /// Print what would happen, and change nothing. Wins over everything else.
     pub dry_run: bool,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use ebb_link::Client;
-use ebb_model::Span;
+use ebb_model::{Queue, Span};
 use ebb_wire::v1::{self, DrainRequest, MaintenanceStart, Request, Then, Wish};
 
 use super::again;
@@ -30,6 +30,8 @@ EXAMPLES
       end who is idle, spread over five minutes, and wait for those at work
   ebb drain nginx --no-stop --except 10.0.0.0/8
       leave it running, and let 10.0.0.0/8 in to test it
+  ebb drain postfix@- --queue move:mx2.example.org
+      send what is in its queue by another server, and stop it when all has left
   ebb drain --all --not ssh
       everything but ssh, side by side
   ebb drain --server --not mail
@@ -76,6 +78,10 @@ pub struct DrainArgs {
     /// Spread endings evenly over this time
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["rate", "server"])]
     over: Option<Span>,
+    /// Of a mail server: leave what is deferred in its queue, try it once more (flush), or send all of it by another
+    /// server (move:HOST)
+    #[arg(long, value_name = "WHAT", conflicts_with = "server")]
+    queue: Option<Queue>,
     /// How long UDP flows are learnt before others are refused
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s", hide_short_help = true)]
     udp_learn: Span,
@@ -135,6 +141,7 @@ impl DrainArgs {
             active: self.active.map(Into::into).unwrap_or_default(),
             rate_per_second: self.rate,
             over_seconds: self.over.map(whole_seconds),
+            queue: self.queue.as_ref().map(ToString::to_string),
             dry_run: self.dry_run,
         }
     }

@@ -4,6 +4,7 @@ mod admit;
 mod ending;
 mod perform;
 mod plan;
+mod queue;
 pub(crate) mod runs;
 mod stop;
 mod tracked;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ebb_link::{Hub, Reply};
-use ebb_model::{DrainSpec, Event, EventKind, Service, ServiceName, Span, Then, When, Who, Why};
+use ebb_model::{DrainSpec, Event, EventKind, Queue, Service, ServiceName, Span, Then, When, Who, Why};
 use ebb_wire::v1::{self, DrainRequest, WatchRequest};
 
 use crate::handle::refuse_all;
@@ -32,7 +33,10 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         Ok(wish) => wish,
         Err(faults) => return usage(reply, &faults).await,
     };
-    let spec = spec(&request);
+    let spec = match spec(&request) {
+        Ok(spec) => spec,
+        Err(fault) => return usage(reply, &[format!("--queue: {fault}")]).await,
+    };
     let around = look::around(world).await?;
     let services = &around.services;
     let known = Known::read(world)?;
@@ -47,6 +51,7 @@ pub(crate) async fn answer(world: &Arc<World>, request: DrainRequest, by: &Who, 
         reply.send(say::note(None, false, "no service to drain: nothing to do")).await;
         return Ok(());
     }
+    queue::possible(world, &chosen, &spec.queue).await?;
     if request.dry_run {
         return plan::tell_all(world, &chosen, services, &known, &wish, &spec, reply).await;
     }
@@ -278,8 +283,8 @@ async fn ended_meanwhile(world: &World, missing: &[ServiceName], all: bool, repl
     Ok(())
 }
 
-fn spec(request: &DrainRequest) -> DrainSpec {
-    DrainSpec {
+fn spec(request: &DrainRequest) -> Result<DrainSpec, String> {
+    Ok(DrainSpec {
         deadline: request.deadline_seconds.map(Span::seconds),
         then: match request.then {
             v1::Then::Ask => Then::Ask,
@@ -294,7 +299,8 @@ fn spec(request: &DrainRequest) -> DrainSpec {
         idle: when(request.idle),
         active: when(request.active),
         pace: crate::verbs::end::pace(request.rate_per_second, request.over_seconds),
-    }
+        queue: request.queue.as_deref().map_or(Ok(Queue::Leave), str::parse)?,
+    })
 }
 
 const fn when(when: v1::When) -> When {

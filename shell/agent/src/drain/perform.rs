@@ -42,6 +42,7 @@ impl Watch<'_> {
                     let text = format!("{service} itself takes new work still: {why}");
                     self.say(say::note(Some(service.as_str()), true, text)).await;
                 }
+                self.queue(index).await;
                 if daemons::refuses(self.world, &self.tracked[index].service.name) {
                     let service = &self.tracked[index].service.name;
                     let text = format!("{service} refuses new work itself from now on");
@@ -79,6 +80,7 @@ impl Watch<'_> {
             Action::Confirm => self.confirm(index).await,
             Action::SayDrained(proof) => {
                 self.say_drained(index, &proof).await;
+                self.left_in_queue(index).await;
                 Vec::new()
             }
             Action::Stop => {

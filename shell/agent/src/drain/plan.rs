@@ -91,6 +91,7 @@ fn steps(service: &Service, wish: &Checked, spec: &DrainSpec, seen: Option<&conv
         steps.push(format!("let {} in all the same", ranges.join(", ")));
     }
     steps.push("probe each TCP door: it must be refused".to_owned());
+    steps.extend(super::queue::words(&spec.queue));
     let deadline = match (spec.deadline, spec.then) {
         (None, _) => "without a deadline".to_owned(),
         (Some(span), Then::Ask) => {

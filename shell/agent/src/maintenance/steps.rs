@@ -210,6 +210,7 @@ async fn drain_layer(world: &Arc<World>, run: &Run, layer: usize, reply: &Reply)
             active: When::Wait,
             rate_per_second: None,
             over_seconds: None,
+            queue: None,
             dry_run: false,
         };
         drain::answer(world, request, &plan.by, reply).await?;
