@@ -247,6 +247,29 @@ pub fn read(pid: Pid) -> Result<Option<Process>, Error> {
     }
 }
 
+/// What one file tells of a process: a fifth of the cost of [`read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brief {
+    /// Which.
+    pub pid: Pid,
+    /// Its parent; as in [`Process::parent`].
+    pub parent: Option<Pid>,
+    /// Start in clock ticks since boot.
+    pub start_ticks: u64,
+    /// How long ago it started, to 10 ms.
+    pub start_age: Duration,
+    /// Short name, at most 15 bytes; set by the process itself, so not to be trusted.
+    pub comm: String,
+}
+
+/// One process in brief; `None` when there is none of this number (any more), or it is hidden from us.
+#[must_use]
+pub fn brief(pid: Pid) -> Option<Brief> {
+    let stat = parse::stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    let parse::Stat { comm, parent, start_ticks, .. } = stat;
+    Some(Brief { pid, parent, start_ticks, start_age: age_of(start_ticks), comm })
+}
+
 /// All processes that we may look at, ordered by number; those that vanish meanwhile are left out.
 ///
 /// # Errors

@@ -193,14 +193,22 @@ fn by_process(uses: &Uses) -> bool {
 /// [`Why`]: the daemon's view could not be read; the kernel's is as it was.
 pub(crate) async fn add(daemon: &Daemon, service: &Service, sessions: &mut Vec<Session>) -> Result<(), Why> {
     let uses = daemon.uses().await?;
-    if by_process(&uses) && sessions.iter().any(|session| session.process.is_none()) {
-        let (service, mut kernel) = (service.clone(), std::mem::take(sessions));
-        let named = tokio::task::spawn_blocking(move || {
-            observe::add_processes(&mut kernel, &pids(&service));
-            kernel
-        });
-        *sessions =
-            named.await.map_err(|error| Why::Unread { what: "the processes".into(), cause: error.to_string() })?;
+    if by_process(&uses) {
+        // Whose client's end it names needs no process to be known by.
+        let named: BTreeSet<_> = uses.uses.iter().filter_map(|one| Some(uses::plain(one.peer?))).collect();
+        let clear = |session: &Session| session.process.is_some() || named.contains(&uses::plain(session.peer));
+        let (clear, mut rest): (Vec<_>, Vec<_>) = std::mem::take(sessions).into_iter().partition(clear);
+        if !rest.is_empty() {
+            let service = service.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                observe::add_processes(&mut rest, &pids(&service));
+                rest
+            });
+            let unread =
+                |error: tokio::task::JoinError| Why::Unread { what: "the processes".into(), cause: error.to_string() };
+            rest = looked.await.map_err(unread)?;
+        }
+        sessions.extend(clear.into_iter().chain(rest));
     }
     uses::join(sessions, uses);
     Ok(())

@@ -250,7 +250,7 @@ pub(crate) fn up(active: &ActiveState) -> Up {
 
 /// These processes and all that they have started, each with its start.
 pub(crate) fn family(roots: impl IntoIterator<Item = (u32, u64)>) -> BTreeMap<u32, u64> {
-    let all = process::all().unwrap_or_default();
+    let all: Vec<process::Brief> = process::pids().unwrap_or_default().into_iter().filter_map(process::brief).collect();
     let mut family: BTreeMap<u32, u64> = roots.into_iter().collect();
     // Parents come before children often, not always: until nothing is added.
     loop {

@@ -310,15 +310,23 @@ pub(crate) fn owners(inodes: &BTreeSet<u32>, pids: &[process::Pid]) -> BTreeMap<
 }
 
 /// Looks up which processes hold these sessions, among those that `pids` names; and with the process's
-/// own age an upper bound for the session's.
+/// own age an upper bound for the session's. Where a daemon has named one of its processes nobody looks.
 pub(crate) fn add_processes(sessions: &mut [Session], pids: &[process::Pid]) {
-    let inodes: BTreeSet<u32> = sessions.iter().map(|session| session.inode).filter(|inode| *inode != 0).collect();
-    let owners = owners(&inodes, pids);
+    let own: BTreeSet<u32> = pids.iter().map(|pid| pid.get()).collect();
+    let told = |session: &Session| match session.uses.as_slice() {
+        // It may live in another PID namespace, and name it by that.
+        [one] => one.pid.filter(|pid| own.contains(pid)).and_then(process::Pid::new),
+        _ => None,
+    };
+    let looked = sessions.iter().filter(|session| told(session).is_none());
+    let inodes: BTreeSet<u32> = looked.map(|session| session.inode).filter(|inode| *inode != 0).collect();
+    let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes, pids) };
     let mut known: BTreeMap<u32, Option<(String, Span)>> = BTreeMap::new();
     for session in sessions {
-        let Some(pid) = owners.get(&session.inode).and_then(|pids| pids.last()) else { continue };
+        let found = told(session).or_else(|| owners.get(&session.inode).and_then(|pids| pids.last().copied()));
+        let Some(pid) = found else { continue };
         let process = known.entry(pid.get()).or_insert_with(|| {
-            let process = process::read(*pid).ok().flatten()?;
+            let process = process::brief(pid)?;
             Some((process.comm, process.start_age.into()))
         });
         let Some((name, started)) = process else { continue };

@@ -171,7 +171,6 @@ fn cut(service: &Service, peer: String) -> EndRequest {
         cut: true,
         rate_per_second: None,
         over_seconds: None,
-        queue: None,
         grace_ms: 0,
         dry_run: false,
     }
@@ -191,6 +190,7 @@ fn drain(service: &Service) -> DrainRequest {
         active: When::Wait,
         rate_per_second: None,
         over_seconds: None,
+        queue: None,
         dry_run: false,
     }
 }
