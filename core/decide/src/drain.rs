@@ -78,6 +78,8 @@ pub enum Input {
     WereGone(u64),
     /// These cannot be ended: they may be another service's that shares the door.
     Kept(Vec<SessionId>),
+    /// These heard no goodbye, for they are at work: they have the grace, and who leaves in it has left by themselves.
+    Spared(Vec<SessionId>),
     /// The gate was read back just before *drained* is said: true if it is whole.
     Confirmed(bool),
     /// The service's own state, as its manager tells.
@@ -247,6 +249,10 @@ impl Drain {
             }
             Input::Kept(ids) => {
                 self.ledger.kept(&ids);
+                Vec::new()
+            }
+            Input::Spared(ids) => {
+                self.ledger.not_told(&ids);
                 Vec::new()
             }
             Input::Confirmed(whole) => self.confirmed(whole, now),

@@ -157,6 +157,22 @@ fn end_says_goodbye_then_after_the_grace_destroys() {
 }
 
 #[test]
+fn who_was_spared_and_leaves_within_the_grace_has_left_by_themselves() {
+    let spec = DrainSpec { deadline: Some(Span(5000)), then: Then::End, ..DrainSpec::default() };
+    let mut drain = draining(spec, &[1, 2, 3]);
+    drain.step(Input::Tick, Mono(5000));
+    drain.step(Input::Spared(vec![SessionId(2), SessionId(3)]), Mono(5010));
+    drain.step(Input::Closed(vec![SessionId(1), SessionId(2)]), Mono(6000));
+    let actions = drain.step(Input::Tick, Mono(10_000));
+    assert!(actions.contains(&Action::End(How::Destroy, vec![SessionId(3)])), "{actions:?}");
+    // The word comes too late to make a cut none.
+    drain.step(Input::Spared(vec![SessionId(3)]), Mono(10_001));
+    drain.step(Input::Closed(vec![SessionId(3)]), Mono(10_100));
+    let tally = drain.tally();
+    assert_eq!((tally.by_themselves, tally.by_us, tally.cut, tally.left), (1, 1, 1, 0));
+}
+
+#[test]
 fn cut_destroys_at_once_and_again_what_does_not_go() {
     let spec = DrainSpec { deadline: Some(Span(5000)), then: Then::Cut, ..DrainSpec::default() };
     let mut drain = draining(spec, &[1]);

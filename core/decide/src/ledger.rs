@@ -179,6 +179,17 @@ impl Ledger {
         asked
     }
 
+    /// These heard no goodbye after all.
+    pub fn not_told(&mut self, ids: &[SessionId]) {
+        for id in ids {
+            if let Some(entry) = self.present.get_mut(id)
+                && entry.ending == Some(How::Goodbye)
+            {
+                entry.ending = None;
+            }
+        }
+    }
+
     /// Nobody is meant to be ended any more.
     pub fn spare(&mut self) {
         self.present.values_mut().for_each(|entry| (entry.ending, entry.asked) = (None, None));

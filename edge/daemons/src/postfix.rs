@@ -112,8 +112,9 @@ impl Postfix {
         }
     }
 
-    /// Changes `main.cf`, and has it read by who routes: `trivial-rewrite`, whose master starts a new one when it is asked next.
-    /// A reload would end sessions. Blocks.
+    /// Changes `main.cf`, and has it heeded by who routes: `trivial-rewrite`, and `qmgr`, which keeps its last answer for half a
+    /// minute. Their master starts new ones when they are needed; a message that is being delivered is locked meanwhile, as in
+    /// each reload. A reload itself would end sessions. Blocks.
     fn route(&self, hop: Option<&NextHop>) -> Result<bool, Error> {
         let at = format!("{}/main.cf", self.config);
         let failed =
@@ -124,7 +125,8 @@ impl Postfix {
         let all = proc::all(|_, _| false).map_err(failed)?;
         let own = |one: &&Process| one.name == "master" && is_master(one.pid) && home(one.pid) == self.queue;
         let masters: BTreeSet<u32> = all.values().filter(own).map(|one| one.pid).collect();
-        let routers = all.values().filter(|one| masters.contains(&one.parent) && one.name == "trivial-rewrite");
+        let routes = |one: &&Process| matches!(one.name.as_str(), "trivial-rewrite" | "qmgr");
+        let routers = all.values().filter(|one| masters.contains(&one.parent)).filter(routes);
         for one in routers {
             if let Ended::Failed(what) = proc::end(POSTFIX, &one.key()) {
                 return Err(Error::Refused { daemon: POSTFIX, what });

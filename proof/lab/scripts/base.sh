@@ -7,7 +7,7 @@ dir=$1 suite=$2
 
 packages=(
   systemd systemd-sysv dbus libpam-systemd
-  nginx-light openssh-server postgresql haproxy kamailio
+  nginx-light openssh-server postgresql haproxy kamailio postfix
   nftables iproute2 curl procps python3 util-linux
 )
 
@@ -49,7 +49,7 @@ in_base sh -c 'mkdir /opt/packages && cd /opt/packages && apt-get -q download ng
 
 say "all services off"
 # Debian starts everything it installs; here a role turns on what it needs.
-in_base systemctl disable nginx ssh postgresql haproxy kamailio nftables
+in_base systemctl disable nginx ssh postgresql haproxy kamailio nftables postfix
 # Housekeeping that would wake up in the middle of a test.
 in_base systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
   e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer

@@ -97,6 +97,21 @@ pub fn kamailio(server: &Server) -> Result<()> {
     wait_port(server, 5060)
 }
 
+/// Postfix on port 25 of all addresses, as Debian sets it up; its queue cannot leave, for its relay is a port where nobody
+/// listens. The unit with the sockets is `postfix@-.service`. Another mail server, `smtp-sink`, is at 127.0.0.1:2526.
+///
+/// # Errors
+/// When the server is off or a unit does not start.
+pub fn postfix(server: &Server) -> Result<()> {
+    server.check(&["postconf", "-e", "relayhost = [127.0.0.1]:9", "mydestination =", "inet_protocols = ipv4"])?;
+    server.check(&["postconf", "-e", "inet_interfaces = all", "maillog_file ="])?;
+    server.put("/etc/systemd/system/sink.service", include_str!("../roles/sink.service"), 0o644)?;
+    server.enable("sink.service")?;
+    server.enable("postfix.service")?;
+    wait_port(server, 2526)?;
+    wait_port(server, 25)
+}
+
 /// HAProxy on port 80 in front of these servers' port 80, round robin, backend `pool`, servers `s1`, `s2`, …;
 /// the stats socket with all rights is `/run/haproxy/admin.sock`.
 ///

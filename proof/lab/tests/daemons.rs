@@ -21,6 +21,11 @@ fn sessions(answer: &Answer) -> impl Iterator<Item = &Session> {
     answer.frames.iter().filter_map(|frame| if let Frame::Session(session) = frame { Some(session) } else { None })
 }
 
+/// Messages that are deferred.
+fn parked(answer: &Answer) -> usize {
+    sessions(answer).filter(|one| one.what.as_deref().is_some_and(|what| what.starts_with("deferred"))).count()
+}
+
 /// What its daemon can do, of these: sessions, refuse, end.
 fn can(a: &Server, name: &str) -> Result<[bool; 3], common::Failure> {
     let answer = ebb(a, &["services", "--doors"])?;
@@ -42,6 +47,7 @@ fn the_agent_in_its_sandbox_speaks_to_the_daemons_of_the_packages() -> Outcome {
     roles::postgresql(&a)?;
     roles::sshd(&lab, &a)?;
     roles::kamailio(&a)?;
+    roles::postfix(&a)?;
     roles::agent(&a)?;
 
     // As its own user over its own socket.
@@ -83,5 +89,22 @@ fn the_agent_in_its_sandbox_speaks_to_the_daemons_of_the_packages() -> Outcome {
     }
     assert_eq!(ebb(&a, &["resume", "kamailio"])?.code, Some(0));
     assert!(!flag()?.contains("drain"), "{}", flag()?);
+
+    // Its queue, over the folder that the sandbox lets it write to.
+    let before = a.read("/etc/postfix/main.cf")?;
+    a.check(&["sh", "-c", "printf 'Subject: x\n\nx\n' | sendmail -f root@lab.test a@lab.test"])?;
+    let deferred = || ebb(&a, &["sessions", "postfix@-"]).map(|answer| parked(&answer));
+    let began = std::time::Instant::now();
+    while deferred()? != 1 {
+        assert!(began.elapsed() < SOON, "nothing is deferred: {:?}", ebb(&a, &["sessions", "postfix@-"])?);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let words = ["drain", "postfix@-", "--no-stop", "--settle", "100ms", "--queue", "move:127.0.0.1:2526"];
+    let drained = ebb(&a, &words)?;
+    let log = a.check(&["sh", "-c", "journalctl --no-pager -o short-precise | grep postfix"])?;
+    assert_eq!((drained.code, deferred()?), (Some(0), 0), "{drained:?}\n{log}");
+    assert_ne!(a.read("/etc/postfix/main.cf")?, before);
+    assert_eq!(ebb(&a, &["resume", "postfix@-"])?.code, Some(0));
+    assert_eq!(a.read("/etc/postfix/main.cf")?, before, "byte for byte");
     Ok(())
 }

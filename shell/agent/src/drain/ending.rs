@@ -91,9 +91,17 @@ impl Ending {
         self.outside.send(Outside::Turn(turn)).await.is_ok() && asked.await.unwrap_or(false)
     }
 
-    async fn tell(self, came: Came) {
+    /// Who heard no goodbye, and leaves before the grace is over, has left by themselves.
+    async fn spare(&self, ids: Vec<SessionId>) {
+        if !ids.is_empty() && self.how == How::Goodbye {
+            let _ = self.outside.send(Outside::Done(self.index, Input::Spared(ids))).await;
+        }
+    }
+
+    async fn tell(self, mut came: Came) {
         let count = came.goodbyes + came.cut;
         if self.again && count == 0 {
+            self.spare(came.spared).await;
             return;
         }
         let service = &self.service;
@@ -113,6 +121,7 @@ impl Ending {
         self.reply.send(tell(&self.world, service, &event)).await;
         // The loop may be over by now; then nobody needs to know.
         let _ = self.outside.send(Outside::Done(self.index, Input::WereGone(came.gone))).await;
+        self.spare(std::mem::take(&mut came.spared)).await;
         if !came.kept.is_empty() {
             let _ = self.outside.send(Outside::Done(self.index, Input::Kept(came.kept))).await;
         }

@@ -35,6 +35,8 @@ pub(crate) struct Came {
     pub(crate) why: Option<Why>,
     /// At a door that is shared, and held by none of the service's own processes.
     pub(crate) kept: Vec<SessionId>,
+    /// No goodbye was said to them: they are at work, or could not be asked.
+    pub(crate) spared: Vec<SessionId>,
 }
 
 impl Came {
@@ -46,6 +48,7 @@ impl Came {
         self.failed += more.failed;
         self.why = self.why.take().or(more.why);
         self.kept.extend(more.kept);
+        self.spared.extend(more.spared);
     }
 }
 
@@ -341,6 +344,7 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
         let (idle, at_work): (Vec<_>, Vec<_>) =
             connections.into_iter().partition(|session| session.uses.iter().all(now));
         came.failed += at_work.len() as u64;
+        came.spared.extend(at_work.iter().map(|session| session.id));
         rest.extend(idle);
         return (came, rest);
     }
@@ -358,6 +362,7 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
             // It could not be asked: whoever may be in the middle of something has the grace.
             if own.is_empty() && how == How::Goodbye && !session.uses.iter().all(is_idle) {
                 came.failed += 1;
+                came.spared.push(session.id);
                 continue;
             }
             let all = |fits: fn(&Ended) -> bool| !own.is_empty() && own.iter().all(fits);
@@ -365,7 +370,9 @@ async fn by_daemon(daemon: &Daemon, sessions: Vec<Session>, how: How) -> (Came, 
                 came.gone += u64::from(session.state == SessionState::Use);
             } else if all(|one| matches!(one, Ended::Asked | Ended::Gone)) {
                 came.goodbyes += 1;
-            } else if !own.iter().any(|one| matches!(one, Ended::Spared(_))) {
+            } else if own.iter().any(|one| matches!(one, Ended::Spared(_))) {
+                came.spared.push(session.id);
+            } else {
                 match session.state {
                     SessionState::Use => came.failed += 1,
                     _ => rest.push(session.clone()),
@@ -417,13 +424,17 @@ fn goodbye(service: &Service, sessions: &[Session]) -> Came {
     // Who waits for an answer has the grace to get it.
     let quiet = sessions.iter().filter(|session| session.stay != Stay::Unanswered);
     let mut left: BTreeSet<u32> = quiet.map(|session| session.inode).filter(|inode| *inode != 0).collect();
-    let shut = |pid: process::Pid, left: &mut BTreeSet<u32>, came: &mut Came| {
+    let mut told: BTreeSet<u32> = BTreeSet::new();
+    let mut shut = |pid: process::Pid, left: &mut BTreeSet<u32>, came: &mut Came| {
         let Ok(Some(owner)) = process::read(pid) else { return };
         let Ok(handle) = process::Handle::open(pid, owner.start_ticks) else { return };
         for (inode, number) in process::find_fds(pid, left).unwrap_or_default() {
             left.remove(&inode);
             match process::shutdown_read(&handle, inode, Some(number), QUIET) {
-                Ok(()) => came.goodbyes += 1,
+                Ok(()) => {
+                    came.goodbyes += 1;
+                    told.insert(inode);
+                }
                 Err(
                     process::Error::Gone { .. }
                     | process::Error::NotHeld { .. }
@@ -441,6 +452,7 @@ fn goodbye(service: &Service, sessions: &[Session]) -> Came {
         }
         shut(pid, &mut left, &mut came);
     }
+    came.spared.extend(sessions.iter().filter(|session| !told.contains(&session.inode)).map(|session| session.id));
     came
 }
 
