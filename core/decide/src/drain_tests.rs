@@ -497,18 +497,18 @@ fn an_ending_that_is_spread_out_has_its_time_and_then_its_grace() {
     drain.step(Input::Closed(vec![SessionId(1)]), Mono(9200));
     let tally = drain.ledger().tally();
     assert_eq!((tally.by_us, tally.by_themselves), (1, 1));
-    // Four in four seconds, and five of grace.
+    // Four in four seconds and a bit, and five of grace.
     let destroys = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::End(How::Destroy, _)));
-    assert!(!destroys(&drain.step(census(&[2, 3]), Mono(17_900))));
-    assert!(destroys(&drain.step(census(&[2, 3]), Mono(18_000))));
+    assert!(!destroys(&drain.step(census(&[2, 3]), Mono(18_100))));
+    assert!(destroys(&drain.step(census(&[2, 3]), Mono(18_200))));
     // Taken back, nobody's turn comes.
-    drain.step(Input::Released(Why::NotDrained { service: ServiceName::new("x").unwrap() }), Mono(18_001));
+    drain.step(Input::Released(Why::NotDrained { service: ServiceName::new("x").unwrap() }), Mono(18_201));
     assert!(!drain.turn(How::Destroy, &[SessionId(2)]));
 }
 
 #[test]
 fn a_pace_is_a_rate_or_a_time() {
-    assert_eq!(Pace { per_hour: Some(360_000), over: None }.spread(5000), Span::seconds(50));
+    assert_eq!(Pace { per_hour: Some(360_000), over: None }.spread(5000), Span(52_500));
     assert_eq!(Pace { per_hour: None, over: Some(Span::seconds(9)) }.spread(3), Span::seconds(9));
     assert_eq!(Pace { per_hour: Some(1), over: Some(Span::seconds(9)) }.spread(0), Span::ZERO);
     assert_eq!(Pace::default().spread(5), Span::ZERO);

@@ -112,7 +112,7 @@ pub enum Verb {
     Services(ServicesArgs),
     /// Refuse new connections, wait until nobody is left, stop the service
     #[command(after_long_help = commands::drain::EXAMPLES)]
-    Drain(DrainArgs),
+    Drain(Box<DrainArgs>),
     /// List the sessions of a service, and why each is still here
     #[command(after_long_help = commands::sessions::EXAMPLES)]
     Sessions(SessionsArgs),

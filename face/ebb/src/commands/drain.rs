@@ -228,7 +228,7 @@ mod tests {
 
     fn args(line: &str) -> DrainArgs {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Verb(Verb::Drain(args)) => args,
+            Command::Verb(Verb::Drain(args)) => *args,
             other => panic!("{other:?}"),
         }
     }

@@ -172,7 +172,7 @@ const TURNS_PER_SECOND: f64 = 20.0;
 /// Without a pace, this many are ended in one go.
 const TOGETHER: usize = 1000;
 /// Turns that are late come together, but never more of them than belong to this time: a pace is kept in every second.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(50);
 
 /// Who is ended when: the idle first, the longest idle of them before, spread out as the pace says. Within its slot each turn
 /// comes a little earlier or later than the others, so that those who come back do not march in step.
