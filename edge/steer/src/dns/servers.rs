@@ -50,7 +50,9 @@ pub(super) async fn of(
         return Err(Error::Missing { at: primary.at.clone(), what: format!("name server of {zone}"), help });
     }
     let found = join_all(names.iter().map(|name| addresses(name, primary, zone, until))).await;
-    Ok(found.into_iter().flatten().collect())
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
 }
 
 /// One for each address of a name: by the zone itself where it is in there, else as this machine resolves names.
