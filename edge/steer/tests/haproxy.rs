@@ -83,7 +83,11 @@ impl Balancer {
 
     /// The master begins a new worker; the old one keeps its sessions.
     fn reload(&self) {
-        let master = self.daemon.first("haproxy");
+        let of = |parent: &str, name: &str| {
+            let output = Command::new("pgrep").args(["-x", "-P", parent, name]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let master = of(&of(&self.daemon.0.id().to_string(), "sh"), "haproxy");
         assert!(Command::new("kill").args(["-USR2", &master]).status().unwrap().success());
     }
 }

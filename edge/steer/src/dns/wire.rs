@@ -303,3 +303,6 @@ fn push(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One question of JSON-RPC and its answer: over Kamailio's FIFO, its unix socket, or HTTP.
 
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram as Datagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,7 +100,9 @@ async fn fifo(at: &str, question: String, name: &str) -> Result<Vec<u8>, Error> 
     let made = mknodat(CWD, &ours.0, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
     made.map_err(|error| failed(error.into()))?;
     let answers = pipe::OpenOptions::new().open_receiver(&ours.0).map_err(failed)?;
-    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(at).map_err(failed)?);
+    // Theirs may be root's, from before Kamailio gave up his rights; the folder is Kamailio's own.
+    let folder = ours.0.parent().unwrap_or(Path::new("/"));
+    let owner = std::fs::metadata(folder).map_err(failed)?.uid();
     if owner != rustix::process::geteuid().as_raw() {
         std::os::unix::fs::chown(&ours.0, Some(owner), None).map_err(failed)?;
     }

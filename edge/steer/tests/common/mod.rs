@@ -70,7 +70,7 @@ impl Drop for Folder {
 }
 
 /// A daemon, ended with this: all its processes, since they are in a PID namespace of their own.
-pub struct Daemon(Child);
+pub struct Daemon(pub Child);
 
 impl Daemon {
     pub fn start(log: &str, words: &[&str]) -> Self {
@@ -79,15 +79,6 @@ impl Daemon {
         let log = std::fs::File::create(log).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).current_dir("/");
         Self(die_with_parent(&mut command).spawn().unwrap())
-    }
-
-    /// The process of this name that is nobody's child but the shell's: the daemon's first.
-    pub fn first(&self, name: &str) -> String {
-        let of = |parent: &str, name: &str| {
-            let output = Command::new("pgrep").args(["-x", "-P", parent, name]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().trim().to_owned()
-        };
-        of(&of(&self.0.id().to_string(), "sh"), name)
     }
 }
 
