@@ -39,7 +39,7 @@ impl Drop for Folder {
     }
 }
 
-fn looked(steer: Steer, limit: Duration) -> Result<Look, Error> {
+fn looked(steer: &Steer, limit: Duration) -> Result<Look, Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(steer.look(limit))
 }
 
@@ -83,10 +83,10 @@ fn what_is_no_haproxy() {
         says(listener.accept().unwrap().0, b"", b"");
     });
     for (first, again) in answers {
-        let answer = looked(haproxy(at.clone()), LONG);
+        let answer = looked(&haproxy(at.clone()), LONG);
         assert!(is_senseless(&answer), "{first:?} {again:?}: {answer:?}");
     }
-    assert!(matches!(looked(haproxy(at), SHORT), Err(Error::Late { .. })), "it says nothing");
+    assert!(matches!(looked(&haproxy(at), SHORT), Err(Error::Late { .. })), "it says nothing");
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn what_is_no_kamailio_behind_http() {
         says(listener.accept().unwrap().0, b"", b"");
     });
     for (first, again) in answers {
-        let answer = looked(kamailio(at.clone()), LONG);
+        let answer = looked(&kamailio(at.clone()), LONG);
         assert!(is_senseless(&answer), "{first:?} {again:?}: {answer:?}");
     }
-    assert!(matches!(looked(kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
+    assert!(matches!(looked(&kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn what_is_no_kamailio_behind_a_socket() {
         thread::sleep(LONG);
     });
     for _ in 0..4 {
-        let answer = looked(kamailio(at.clone()), LONG);
+        let answer = looked(&kamailio(at.clone()), LONG);
         assert!(is_senseless(&answer), "{answer:?}");
     }
-    assert!(matches!(looked(kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
+    assert!(matches!(looked(&kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_is_no_kamailio_behind_a_fifo() {
     let folder = Folder::new("fifo");
     let at = folder.path("rpc");
     assert!(Command::new("mkfifo").arg(&at).status().unwrap().success());
-    assert!(matches!(looked(kamailio(at.clone()), SHORT), Err(Error::NotReached { .. })), "nobody reads there");
+    assert!(matches!(looked(&kamailio(at.clone()), SHORT), Err(Error::NotReached { .. })), "nobody reads there");
     let answers: [(&[u8], &[u8]); 3] = [(b"{", b""), (b"{}", b""), (b"[", b"[[[[[[[[")];
     // Open for both, so that it is there between two questions.
     let mut fifo = std::fs::OpenOptions::new().read(true).write(true).open(&at).unwrap();
@@ -165,10 +165,10 @@ fn what_is_no_kamailio_behind_a_fifo() {
         thread::sleep(LONG);
     });
     for (first, again) in answers {
-        let answer = looked(kamailio(at.clone()), LONG);
+        let answer = looked(&kamailio(at.clone()), LONG);
         assert!(is_senseless(&answer), "{first:?} {again:?}: {answer:?}");
     }
-    assert!(matches!(looked(kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
+    assert!(matches!(looked(&kamailio(at), SHORT), Err(Error::Late { .. })), "it says nothing");
     let left = std::fs::read_dir(&folder.0).unwrap().count();
     assert_eq!(left, 1, "ours is taken away again");
 }

@@ -61,3 +61,24 @@ fn a_reason_cannot_make_another_header() {
     assert_eq!(plain("gone\r\nEvil: \"x\\"), "goneEvil: x");
     assert_eq!((pair("dlg:4:3013"), pair("ul:x"), pair("dlg:4"), pair("dlg:a:b")), (Some((4, 3013)), None, None, None));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 5_000,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// A recorded answer, damaged at some places: an error, or calls that can be named to it again.
+    #[test]
+    fn a_damaged_answer_is_an_error_or_calls(damage in proptest::collection::vec((0..DIALOGS.len(), 0_u8..), 1..6)) {
+        let mut answer = DIALOGS.as_bytes().to_vec();
+        for (at, byte) in damage {
+            answer[at] = byte;
+        }
+        for one in result(&answer).and_then(calls).unwrap_or_default() {
+            proptest::prop_assert!(pair(&one.key).is_some(), "it could not be ended: {one:?}");
+        }
+        let _ = result(&answer).and_then(registrations);
+    }
+}

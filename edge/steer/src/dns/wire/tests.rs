@@ -121,16 +121,16 @@ fn one_that_is_silent_is_left_at_the_limit() {
 }
 
 /// Answers as one who has the key, and this clock.
-fn signs(question: Vec<u8>, ahead: u64) -> Vec<u8> {
+fn signs(question: &[u8], ahead: u64) -> Vec<u8> {
     let now = Time48::from_u64(u64::from(Time48::now()) + ahead);
-    let mut message = Message::from_octets(question.clone()).unwrap();
+    let mut message = Message::from_octets(question.to_vec()).unwrap();
     match ServerTransaction::request(&key(), &mut message, now) {
         Ok(Some(signed)) => {
             let mut answer = right(message.as_slice(), |_| {});
             signed.answer(&mut answer, now).unwrap();
             answer.finish()
         }
-        Ok(None) => right(&question, |_| {}).finish(),
+        Ok(None) => right(question, |_| {}).finish(),
         Err(error) => error.build_message(&message, MessageBuilder::new_vec()).unwrap().finish(),
     }
 }
@@ -138,7 +138,11 @@ fn signs(question: Vec<u8>, ahead: u64) -> Vec<u8> {
 #[test]
 fn a_signature_is_demanded_and_clocks_that_differ_are_told() {
     let signed = |ahead| {
-        asked(says(move |question, client| drop(client.write_all(&framed(&signs(question, ahead))))), Some(key()), LONG)
+        asked(
+            says(move |question, client| drop(client.write_all(&framed(&signs(&question, ahead))))),
+            Some(key()),
+            LONG,
+        )
     };
     assert_eq!(signed(0).unwrap().values.len(), 2);
     let error = signed(3600).unwrap_err();
