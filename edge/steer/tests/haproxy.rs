@@ -22,6 +22,7 @@ global
     stats socket FOLDER/NAME.sock mode 600 level admin expose-fd listeners
     stats socket FOLDER/NAME-looks.sock mode 600 level operator
     stats socket ipv4@127.0.0.1:990NUMBER level admin
+    server-state-file FOLDER/states
     maxconn 500
     nbthread 1
 defaults
@@ -29,6 +30,7 @@ defaults
     timeout connect 3s
     timeout client 1h
     timeout server 1h
+    load-server-state-from-file global
 frontend fe
     bind 127.0.0.1:700NUMBER
     default_backend be
@@ -59,7 +61,12 @@ impl Balancer {
         let log = folder.path("log");
         let daemon = Daemon::start(&log, &["/usr/sbin/haproxy", "-W", "-f", &config]);
         let balancer = Self { folder, number, daemon };
-        eventually("HAProxy listens", || balancer.connect().map(drop).map_err(|error| error.to_string()));
+        // Its unix sockets have their names a moment later than its doors are open.
+        eventually("HAProxy listens", || {
+            let sockets = ["h.sock", "h-looks.sock"].map(|name| UnixStream::connect(balancer.folder.path(name)));
+            let sockets: Result<Vec<_>, _> = sockets.into_iter().collect();
+            sockets.and_then(|_| balancer.connect()).map(drop).map_err(|error| error.to_string())
+        });
         balancer
     }
 
@@ -241,6 +248,19 @@ fn the_last_one_is_told_and_what_somebody_else_holds_stays() {
         assert!(matches!(run(s2.undo(&previous, LIMIT)), Err(Error::Changed { .. })));
         one.say("set server be/s2 state drain");
         assert!(run(s2.undo(&previous, LIMIT)).unwrap().changed);
+        // A reload that reads the states as they were written before it.
+        let keeps = one.steer("h.sock", "be", "s3");
+        let previous = look(&keeps).previous;
+        assert!(run(keeps.apply(&previous, Wish::Away, LIMIT)).unwrap().changed);
+        one.folder.write("states", &one.say("show servers state"));
+        one.reload();
+        eventually("another worker", || {
+            let Previous::Haproxy(now) = look(&keeps).previous else { unreachable!() };
+            let Previous::Haproxy(was) = &previous else { unreachable!() };
+            (now.worker != was.worker).then_some(()).ok_or_else(|| "the old one answers".to_owned())
+        });
+        assert!(run(keeps.drift(&previous, Wish::Away, LIMIT)).unwrap().holds());
+        assert!(run(keeps.undo(&previous, LIMIT)).unwrap().changed);
         // A record of another server.
         assert!(matches!(run(s1.undo(&previous, LIMIT)), Err(Error::Settings { .. })));
     });
@@ -250,14 +270,15 @@ fn the_last_one_is_told_and_what_somebody_else_holds_stays() {
 fn a_refusal_says_what_to_do() {
     alone(&PROGRAMS, || {
         let one = Balancer::start("hr", 4);
-        let said = |at: &str, backend: &str, server: &str| {
-            run(one.steer(at, backend, server).look(Duration::from_secs(5))).unwrap_err().to_string()
+        let said = |at: &str, backend: &str, server: &str, what: &str| {
+            let error = run(one.steer(at, backend, server).look(LIMIT)).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
         };
-        assert!(said("h-looks.sock", "be", "s1").contains("the socket needs `level admin`"));
-        assert!(said("h.sock", "nope", "s1").contains("has no backend nope"));
-        assert!(said("h.sock", "be", "s9").contains("has no server be/s9"));
-        assert!(said("none.sock", "be", "s1").contains("is not reached"));
-        assert!(said("h.sock", "be;shutdown sessions server be/s1", "s1").contains("make a name"));
+        said("h-looks.sock", "be", "s1", "the socket needs `level admin`");
+        said("h.sock", "nope", "s1", "has no backend nope");
+        said("h.sock", "be", "s9", "has no server be/s9");
+        said("none.sock", "be", "s1", "is not reached");
+        said("h.sock", "be;shutdown sessions server be/s1", "s1", "make a name");
         // A backend whose weights are fixed, and clients that stick.
         let fixed = one.steer("h.sock", "fixed", "f1");
         let seen = look(&fixed);
