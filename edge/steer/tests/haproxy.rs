@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use common::{Daemon, Folder, LIMIT, alone, eventually, journaled, look, run};
 use ebb_steer::haproxy::{Haproxy, State};

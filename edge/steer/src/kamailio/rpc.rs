@@ -106,6 +106,7 @@ async fn fifo(at: &str, question: String, name: &str) -> Result<Vec<u8>, Error> 
     if owner != rustix::process::geteuid().as_raw() {
         std::os::unix::fs::chown(&ours.0, Some(owner), None).map_err(failed)?;
     }
+    let asked = rustix::fs::fstat(&asks).map_err(|error| failed(error.into()))?.st_ino;
     asks.write_all(question.as_bytes()).await.map_err(failed)?;
     drop(asks);
     let (mut all, mut some) = (Vec::new(), vec![0; 1 << 16]);
@@ -113,14 +114,23 @@ async fn fifo(at: &str, question: String, name: &str) -> Result<Vec<u8>, Error> 
         match answers.try_read(&mut some) {
             // Closed by its writer; before it was opened by one there is nothing either.
             Ok(0) if !all.is_empty() => return Ok(all),
-            Ok(0) => tokio::time::sleep(PAUSE).await,
+            Ok(0) => pause(at, asked).await?,
             Ok(count) => all.extend_from_slice(some.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => pause(at, asked).await?,
             Err(error) => return Err(failed(error)),
         }
         if all.len() > MOST {
             return Err(Error::NotUnderstood { at: at.to_owned(), what: format!("more than {MOST} bytes") });
         }
+    }
+}
+
+/// Waits a little, if the FIFO is still the one that was asked: one that was started again has not heard the question.
+async fn pause(at: &str, asked: u64) -> Result<(), Error> {
+    tokio::time::sleep(PAUSE).await;
+    match std::fs::metadata(at).map_err(|error| stream::not_reached(at, &error))?.ino() == asked {
+        true => Ok(()),
+        false => Err(Error::NotReached { at: at.to_owned(), cause: "it was started again meanwhile".to_owned() }),
     }
 }
 

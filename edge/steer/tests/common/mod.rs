@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ebb_kernel::netns::{Links, Ns, Prefix, die_with_parent, in_ns};
@@ -44,7 +45,9 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ebb-steer-{name}-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ebb-steer-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Self(path)
@@ -83,8 +86,12 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// The first process of the namespace is ended, by which all in there are; its parent, for which we wait, ends after it.
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let first = Command::new("pkill").args(["-KILL", "-P", &self.0.id().to_string()]).status();
+        if !first.is_ok_and(|status| status.success()) {
+            let _ = self.0.kill();
+        }
         let _ = self.0.wait();
     }
 }
