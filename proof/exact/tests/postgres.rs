@@ -110,7 +110,7 @@ fn sessions_are_those_of_pg_stat_activity_and_end_in_peace() {
     let doors = ebb.done(&["services", "--doors"]);
     let daemon = &doors.all("service").find(|one| one["name"] == "postgres").expect("it is found")["daemon"];
     assert_eq!((&daemon["sessions"]["can"], &daemon["end"]["can"]), (&true.into(), &true.into()), "{doors:#?}");
-    let bench = pgbench(&net, "10");
+    let bench = pgbench(&net, "20");
     let listed = ebb.done(&["sessions", "postgres"]);
     let of_bench = |one: &&serde_json::Value| {
         one["user"] == "postgres"
