@@ -97,7 +97,7 @@ impl fmt::Display for Blocked {
         let named = |names: &[Label]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self {
             Self::MaxUnavailable { pool, out, max } => {
-                write!(f, "{pool}: {max} may be out, and {} of it are: {}", out.len(), named(out))
+                write!(f, "{pool}: {max} may be out, and {} are out: {}", out.len(), named(out))
             }
             Self::MinAvailable { pool, left, min } => write!(f, "{pool}: {left} would serve, and {min} must"),
             Self::Quorum { pool, left, of } => write!(f, "{pool}: {left} of {of} would serve, which is no majority"),
@@ -190,7 +190,7 @@ fn of_pool(
     let unknown = Serving::Unknown { why: format!("nothing was ever heard of {server}") };
     let why = match sight.and_then(|pool| pool.get(server)).unwrap_or(&unknown) {
         Serving::Yes { .. } => None,
-        Serving::No { why, .. } | Serving::Unknown { why } => Some(why.clone()),
+        Serving::No { why } | Serving::Unknown { why } => Some(why.clone()),
     };
     if let Some(why) = why {
         return Some(Blocked::NotServing { pool: pool(), why });

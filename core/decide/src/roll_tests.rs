@@ -87,7 +87,7 @@ fn one_after_the_other_the_emptiest_first_and_each_is_proven_before_the_next() {
 fn what_the_pool_cannot_spare_is_not_begun_and_it_is_said_why() {
     let two = Budget { max_unavailable: 2, ..budget("a b c") };
     for (what, budget, sight, begins, why) in [
-        ("two at once", two.clone(), sight(&EVEN), 2, "web: 2 may be out, and 2 of it are: a, b"),
+        ("two at once", two.clone(), sight(&EVEN), 2, "web: 2 may be out, and 2 are out: a, b"),
         (
             "but one must be left",
             Budget { min_available: 2, ..two.clone() },
@@ -130,13 +130,13 @@ fn what_the_pool_cannot_spare_is_not_begun_and_it_is_said_why() {
 fn who_is_out_already_counts_and_is_nobodys_target() {
     let roll = roll(budget("a b c"));
     let mut sight = sight(&EVEN);
-    let out = Serving::No { why: "held by `deploy`: release 41".into(), held: true };
+    let out = Serving::No { why: "held by `deploy`: release 41".into() };
     sight.get_mut(&label("web")).unwrap().insert(label("b"), out);
     let next = next(&roll, &sight);
     assert!(next.todo.is_empty(), "{next:?}");
     let waits: Vec<String> = next.waits.iter().map(|(server, why)| format!("{server}: {why}")).collect();
     assert!(waits.contains(&"b: web: held by `deploy`: release 41".to_owned()), "{waits:?}");
-    assert!(waits.contains(&"a: web: 1 may be out, and 1 of it are: b".to_owned()), "{waits:?}");
+    assert!(waits.contains(&"a: web: 1 may be out, and 1 are out: b".to_owned()), "{waits:?}");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_server_of_two_pools_needs_both_to_spare_it() {
     sight.insert(label("mail"), mail);
     let next = next(&roll, &sight);
     assert_eq!(todo(&next), ["c: steer away", "a: steer away"], "c has the fewest: it is in one pool");
-    assert_eq!(next.waits[0].1.to_string(), "mail: 1 may be out, and 1 of it are: a");
+    assert_eq!(next.waits[0].1.to_string(), "mail: 1 may be out, and 1 are out: a");
 }
 
 #[test]

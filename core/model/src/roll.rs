@@ -137,8 +137,6 @@ pub enum Serving {
     No {
         /// In words.
         why: String,
-        /// Somebody else than this roll holds it.
-        held: bool,
     },
     /// Nobody knows: its agent was not heard of for too long.
     Unknown {

@@ -1,6 +1,7 @@
 //! The ebb under test, asked as an operator would.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -74,6 +75,18 @@ impl Ebb {
         let mut command = Command::new(&self.program);
         command.stdin(Stdio::null());
         self.start(command, words)
+    }
+
+    /// Has an agent stay, which serves when this returns.
+    #[must_use]
+    pub fn agent(&self) -> Watched {
+        let agent = self.watch(&["agent"]);
+        let began = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(began.elapsed() < SHORT, "no agent");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        agent
     }
 
     /// Runs it to its end as an ordinary user.

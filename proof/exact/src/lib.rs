@@ -16,6 +16,7 @@ mod knocks;
 mod meet;
 mod net;
 pub mod part;
+mod script;
 mod steps;
 
 pub use child::{Part, heavy, now_us};
@@ -26,6 +27,7 @@ pub use flows::{Answered, Flows, FlowsSpec};
 pub use knocks::{KnockSpec, Knocked, Knocks};
 pub use meet::{Met, meet};
 pub use net::{CLIENT4, CLIENT6, Net, server4, server6, skipped, told};
+pub use script::Script;
 pub use steps::Stepped;
 
 /// Ends the test when something that it needs is not to be had.

@@ -2,25 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ebb_exact::{Answer, Daemon, Ebb, Listen, Met, Net, ServeSpec, Watched, meet, server4};
+use ebb_exact::{Answer, Daemon, Ebb, Listen, Met, Net, ServeSpec, meet, server4};
 
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn at(port: u16) -> SocketAddr {
     (server4(1), port).into()
-}
-
-fn agent(ebb: &Ebb) -> Watched {
-    let agent = ebb.watch(&["agent"]);
-    let began = Instant::now();
-    while UnixStream::connect(ebb.socket()).is_err() {
-        assert!(began.elapsed() < LIMIT, "no agent");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    agent
 }
 
 fn serve(net: &Net, port: u16) -> Daemon {
@@ -66,7 +55,7 @@ fn only_what_was_planned_is_gone_on_with() {
     let Some(net) = Net::new() else { return };
     let _first = serve(&net, 7000);
     let ebb = Ebb::on(&net);
-    let _agent = agent(&ebb);
+    let _agent = ebb.agent();
     let start = ["maintenance", "start", "--reason", "x", "--yes"];
     let failing = [&start[..], &["--", "sh", "-c", "echo seen; exit 7"]].concat();
     let halted = ebb.run(&failing);
@@ -77,7 +66,9 @@ fn only_what_was_planned_is_gone_on_with() {
     for (other, says) in [
         (&["--drill"][..], "is no drill"),
         (&["--watch", "9s"], "another --watch"),
-        (&["--not", "beta"], "another --not"),
+        (&["--not", "alpha"], "another --not"),
+        (&["--in", "5m"], "another --in"),
+        (&["--except", "10.0.0.0/8"], "another --except"),
         (&["--for", "1h"], "another --for"),
         (&["--deadline", "1h"], "another --deadline"),
         (&["--", "true"], "has the work `sh -c 'echo seen; exit 7'`, not `true`"),

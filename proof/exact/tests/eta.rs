@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ebb_exact::{Crowd, CrowdSpec, Daemon, Ebb, Listen, Net, ServeSpec, Watched, server4};
@@ -25,16 +24,6 @@ fn at() -> SocketAddr {
 }
 
 /// An agent that serves; killed when dropped.
-fn agent(ebb: &Ebb) -> Watched {
-    let agent = ebb.watch(&["agent"]);
-    let began = Instant::now();
-    while UnixStream::connect(ebb.socket()).is_err() {
-        assert!(began.elapsed() < LIMIT, "no agent");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    agent
-}
-
 /// Ended as systemd would: it may write down what it knows.
 fn stop(agent: Watched) {
     let pid = Pid::from_raw(agent.pid().cast_signed()).expect("a pid");
@@ -103,7 +92,7 @@ fn lifetimes_are_learnt_and_tell_when_a_drain_will_be_over() {
     let unknown = eta(&ebb);
     assert_eq!((&unknown["recorded"], &unknown["needed"]), (&0.into(), &200.into()), "{unknown:#}");
     assert_eq!((&unknown["forecast"], &unknown["sessions"]), (&Value::Null, &STAYING.into()), "{unknown:#}");
-    let first = agent(&ebb);
+    let first = ebb.agent();
     let before = until_it_learns(&net, &ebb);
     let mut going = Crowd::start(&net, &[CrowdSpec::echoes([at()], GOING)]);
     going.all_connected(LIMIT);
@@ -142,7 +131,7 @@ fn lifetimes_are_learnt_and_tell_when_a_drain_will_be_over() {
     stop(first);
     assert_eq!(recorded(&ebb), learnt + 1);
     is_sane(&eta(&ebb)["forecast"]);
-    let _second = agent(&ebb);
+    let _second = ebb.agent();
     assert_eq!(recorded(&ebb), learnt + 1);
     let mut drain = ebb.watch(&["drain", "exact-part", "--no-stop"]);
     let (_, progress) =

@@ -1,13 +1,11 @@
 //! A real HAProxy as the service itself: whose connection goes to which server, and an end that spares requests under way.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use ebb_exact::{Ebb, Met, Net, meet, server4};
-use ebb_kernel::netns::{Ns, die_with_parent};
+use ebb_exact::{Ebb, Met, Net, Script, meet, server4};
+use ebb_kernel::netns::die_with_parent;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Requests take four seconds.
@@ -75,47 +73,20 @@ impl Drop for Haproxy {
     }
 }
 
-/// What is before or behind it, and what that says.
-struct Part {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Part {
-    fn start(place: &Ns, words: &[&str], ready: usize) -> Self {
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("haproxy/part.py")).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = place.command(die_with_parent(&mut command)).spawn().expect("python3 starts");
-        let (tell, lines) = std::sync::mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let part = Self { child, lines };
-        assert!(part.next(ready).iter().all(|line| line == "in"));
-        part
-    }
-
-    fn next(&self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.lines.recv_timeout(LIMIT).expect("something is said")).collect()
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn load(net: &Net) -> Part {
+fn load(net: &Net) -> Script {
     let (host, counts) = (server4(1).to_string(), [TCP, SLOW, KEPT].map(|count| count.to_string()));
-    Part::start(&net.client, &["load", &host, &counts[0], &counts[1], &counts[2]], TCP + SLOW + KEPT)
+    Script::start(
+        &net.client,
+        "haproxy/part.py",
+        &["load", &host, &counts[0], &counts[1], &counts[2]],
+        TCP + SLOW + KEPT,
+    )
 }
 
 #[test]
 fn connections_are_told_by_where_they_go_and_a_request_under_way_is_answered() {
     let Some(net) = Net::new() else { return };
-    let _behind = Part::start(&net.server, &["serve", &server4(2).to_string()], 1);
+    let _behind = Script::start(&net.server, "haproxy/part.py", &["serve", &server4(2).to_string()], 1);
     let _haproxy = Haproxy::start(&net, "admin");
     let clients = load(&net);
     let ebb = Ebb::on(&net);
@@ -147,7 +118,7 @@ fn connections_are_told_by_where_they_go_and_a_request_under_way_is_answered() {
 #[test]
 fn a_socket_that_may_only_look_cuts_nobody_and_says_so() {
     let Some(net) = Net::new() else { return };
-    let _behind = Part::start(&net.server, &["serve", &server4(2).to_string()], 1);
+    let _behind = Script::start(&net.server, "haproxy/part.py", &["serve", &server4(2).to_string()], 1);
     let _haproxy = Haproxy::start(&net, "operator");
     let _clients = load(&net);
     let ebb = Ebb::on(&net);

@@ -1,14 +1,12 @@
 //! A real nginx with people between two requests, in downloads, and in WebSockets to a server behind it: a reload, and a drain
 //! that tells the idle goodbye and waits for the others.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use ebb_exact::{Ebb, Met, Net, meet, server4};
-use ebb_kernel::netns::{Ns, die_with_parent};
+use ebb_exact::{Ebb, Met, Net, Script, meet, server4};
+use ebb_kernel::netns::die_with_parent;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const KEPT: usize = 120;
@@ -84,41 +82,10 @@ impl Drop for Nginx {
     }
 }
 
-struct Part {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Part {
-    fn start(place: &Ns, words: &[&str], ready: usize) -> Self {
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("nginx/part.py")).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = place.command(die_with_parent(&mut command)).spawn().expect("python3 starts");
-        let (tell, lines) = std::sync::mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let part = Self { child, lines };
-        assert!(part.next(ready).iter().all(|line| line == "in"));
-        part
-    }
-
-    fn next(&self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.lines.recv_timeout(LIMIT).expect("something is said")).collect()
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn load(net: &Net, counts: [usize; 4]) -> Part {
+fn load(net: &Net, counts: [usize; 4]) -> Script {
     let [kept, slow, chats, late] = counts.map(|count| count.to_string());
     let words = ["load", &server4(1).to_string(), &kept, &slow, &chats, &late].map(str::to_owned);
-    Part::start(&net.client, &words.each_ref().map(String::as_str), counts.iter().sum())
+    Script::start(&net.client, "nginx/part.py", &words.each_ref().map(String::as_str), counts.iter().sum())
 }
 
 fn count(heard: &[String], line: &str) -> usize {
@@ -131,7 +98,7 @@ const DRAIN: [&str; 9] = ["drain", "nginx", "--no-stop", "--deadline", "6s", "--
 #[test]
 fn who_is_between_two_requests_hears_goodbye_and_all_others_come_to_their_end() {
     let Some(net) = Net::new() else { return };
-    let _behind = Part::start(&net.server, &["serve", &server4(1).to_string()], 1);
+    let _behind = Script::start(&net.server, "nginx/part.py", &["serve", &server4(1).to_string()], 1);
     let _nginx = Nginx::start(&net);
     let clients = load(&net, [KEPT, SLOW, CHATS, LATE]);
     let ebb = Ebb::on(&net);
@@ -153,7 +120,7 @@ fn who_is_between_two_requests_hears_goodbye_and_all_others_come_to_their_end() 
 #[test]
 fn after_a_reload_those_of_the_old_worker_are_told_and_end_by_themselves() {
     let Some(net) = Net::new() else { return };
-    let _behind = Part::start(&net.server, &["serve", &server4(1).to_string()], 1);
+    let _behind = Script::start(&net.server, "nginx/part.py", &["serve", &server4(1).to_string()], 1);
     let nginx = Nginx::start(&net);
     let clients = load(&net, [KEPT, SLOW, CHATS, LATE]);
     nginx.reload();

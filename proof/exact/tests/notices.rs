@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ebb_exact::{Daemon, Ebb, Listen, Met, Net, ServeSpec, Watched, meet, server4};
+use ebb_exact::{Daemon, Ebb, Listen, Met, Net, ServeSpec, meet, server4};
 use ebb_kernel::netns::die_with_parent;
 use serde_json::Value;
 
@@ -47,16 +46,6 @@ impl Hook {
     }
 }
 
-fn agent(ebb: &Ebb) -> Watched {
-    let agent = ebb.watch(&["agent"]);
-    let began = Instant::now();
-    while UnixStream::connect(ebb.socket()).is_err() {
-        assert!(began.elapsed() < LIMIT, "no agent");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    agent
-}
-
 fn hook(ebb: &Ebb) -> Value {
     let list = ebb.done(&["notify", "list"]);
     list.all("notifier").find(|one| one["name"] == "hook").unwrap().clone()
@@ -71,7 +60,7 @@ fn a_notice_is_sent_once_through_kills_of_the_agent() {
     ebb.configure(&format!(
         "[notify.hook]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:{PORT}/x\"\ntimeout = \"2s\"\non = [\"start\", \"end\"]\n"
     ));
-    let mut first = agent(&ebb);
+    let mut first = ebb.agent();
     // Nobody listens there: the drain does not mind, and it is written down.
     ebb.done(&["drain", "exact-part", "--no-stop", "--reason", "new kernel"]);
     assert_eq!(meet(&net.client, at), Met::Refused);
@@ -81,7 +70,7 @@ fn a_notice_is_sent_once_through_kills_of_the_agent() {
     assert!(listed["last_error"].as_str().unwrap().contains("refused"), "{listed}");
 
     let mut hook_server = Hook::start(&net);
-    let mut second = agent(&ebb);
+    let mut second = ebb.agent();
     let start = hook_server.got();
     assert_eq!((&start["occasion"], &start["reason"]), (&"start".into(), &"new kernel".into()), "{start}");
     let began = Instant::now();
@@ -90,7 +79,7 @@ fn a_notice_is_sent_once_through_kills_of_the_agent() {
         std::thread::sleep(Duration::from_millis(20));
     }
     second.kill();
-    let _third = agent(&ebb);
+    let _third = ebb.agent();
     // The same drain again is the same notice.
     ebb.done(&["drain", "exact-part", "--no-stop"]);
     ebb.done(&["resume", "exact-part"]);

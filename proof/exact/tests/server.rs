@@ -1,10 +1,9 @@
 //! The whole server: holds on it, and its maintenance. `maintained` kills its agent after each step.
 
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use ebb_exact::{Answer, Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, Watched, meet, server4};
+use ebb_exact::{Answer, Crowd, CrowdSpec, Daemon, Ebb, Listen, Met, Net, ServeSpec, meet, server4};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -12,16 +11,6 @@ const CLIENTS: u32 = 20;
 
 fn at(port: u16) -> SocketAddr {
     (server4(1), port).into()
-}
-
-fn agent(ebb: &Ebb) -> Watched {
-    let agent = ebb.watch(&["agent"]);
-    let began = Instant::now();
-    while UnixStream::connect(ebb.socket()).is_err() {
-        assert!(began.elapsed() < LIMIT, "no agent");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    agent
 }
 
 fn serve(net: &Net, name: &str, port: u16) -> Daemon {
@@ -42,7 +31,7 @@ fn the_whole_server_is_held_with_what_comes_later() {
     let (_alpha, _beta) = (serve(&net, "alpha", 7000), serve(&net, "beta", 7001));
     let _ssh = serve(&net, "sshd", 7022);
     let ebb = Ebb::on(&net);
-    let _agent = agent(&ebb);
+    let _agent = ebb.agent();
     ebb.done(&["hold", "beta"]);
     let planned = ebb.done(&["hold", "--server", "--dry-run"]);
     assert_eq!(planned.notes().len(), 3, "alpha, beta, and who stays open: {planned:#?}");
@@ -130,7 +119,7 @@ fn asked_back_in_mid_drain_nobody_is_harmed() {
     let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
     crowd.all_connected(LIMIT);
     let ebb = Ebb::on(&net);
-    let _agent = agent(&ebb);
+    let _agent = ebb.agent();
     let mut viewer = ebb.watch(&["maintenance", "start", "--reason", "disks", "--yes", "--watch", "0s"]);
     viewer.until("the empty one is down", LIMIT, |frame| frame["type"] == "drained" && frame["service"] == "beta");
     assert!(!beta.is_running() && alpha.is_running());
@@ -199,13 +188,20 @@ fn a_drill_stops_nothing_and_goes_back_by_itself() {
     let mut crowd = Crowd::start(&net, &[CrowdSpec::echoes([at(7000)], CLIENTS)]);
     crowd.all_connected(LIMIT);
     let ebb = Ebb::on(&net);
-    let _agent = agent(&ebb);
+    let _agent = ebb.agent();
     let planned = ebb.done(&["maintenance", "start", "--drill", "--dry-run"]);
     let names = |answer: &Answer, state: &str| -> Vec<String> {
         let steps = answer.all("step").filter(|step| step["state"] == state);
         steps.map(|step| step["name"].as_str().unwrap_or_default().to_owned()).collect()
     };
-    let drill = ebb.run(&["maintenance", "start", "--drill", "--deadline", "3s", "--reason", "x"]);
+    let words =
+        ["maintenance", "start", "--drill", "--deadline", "3s", "--then", "end", "--for", "1h", "--reason", "x"];
+    let mut first = ebb.watch(&words);
+    first.until("it drains", LIMIT, |frame| frame["type"] == "step" && frame["name"] == "drain 1");
+    let again = ebb.run(&words);
+    let drill = first.wait(LIMIT);
+    let ended = |answer: &Answer| (answer.code, answer.one("maintenance")["state"].clone());
+    assert_eq!(ended(&again), ended(&drill), "the same words join it");
     let one = drill.one("maintenance");
     assert_eq!(one["state"], "over", "{drill:#?}");
     assert_eq!(names(&drill, "done"), names(&planned, "planned"), "what was planned was done");

@@ -109,7 +109,7 @@ impl World {
             } else if self.serves(server) {
                 Serving::Yes { sessions: one.sessions }
             } else {
-                Serving::No { why: "held".into(), held: one.held_until > self.now }
+                Serving::No { why: "held".into() }
             }
         };
         let pool = |budget: &Budget| budget.members.iter().map(|one| (one.clone(), of(one))).collect();

@@ -8,7 +8,9 @@ use ebb_decide::drain::Input;
 use ebb_kernel::closings::{Closings, Drained};
 use ebb_kernel::{gate, netstat};
 use ebb_link::Reply;
-use ebb_model::{DrainSpec, Event, EventKind, Hold, Mono, Origin, Service, ServiceName, SessionId, Span, Up, Why};
+use ebb_model::{
+    DrainSpec, Event, EventKind, Hold, Mono, Origin, Queue, Service, ServiceName, SessionId, Span, Up, Why,
+};
 use ebb_systemd::{Change, Changes, UnitName};
 use ebb_wire::v1::Frame;
 use tokio::io::unix::AsyncFd;
@@ -296,7 +298,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The same drain in another way: another deadline, stop or exceptions.
-    async fn again(&mut self, (hold, spec, along): (Hold, DrainSpec, Along)) {
+    async fn again(&mut self, (hold, mut spec, along): (Hold, DrainSpec, Along)) {
         let service = hold.service.clone();
         let Some(index) = self.tracked.iter().position(|one| one.service.name == service && !one.drain.is_over())
         else {
@@ -306,9 +308,15 @@ impl<'a> Watch<'a> {
             return self.hold_too(index, &hold).await;
         }
         let one = &mut self.tracked[index];
+        let queue = one.drain.spec().queue.clone();
+        // Who does not speak of the queue leaves it as it was asked.
+        if spec.queue == Queue::Leave {
+            spec.queue = queue.clone();
+        }
         if one.hold == hold && *one.drain.spec() == spec {
             return;
         }
+        let other_queue = spec.queue != queue;
         (one.along, one.after) = (along.units, along.services);
         one.drain.respec(spec.clone(), self.world.now().mono);
         one.wish += 1;
@@ -331,6 +339,9 @@ impl<'a> Watch<'a> {
         if let Err(why) = placed {
             let text = format!("asked for anew, but that could not be written: {why}");
             self.say(crate::say::note(Some(service.as_str()), true, text)).await;
+        }
+        if other_queue {
+            self.queue(index).await;
         }
         self.rebook();
     }

@@ -96,10 +96,15 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
     let asking = world.maintenance.asking.lock().await;
     *world.maintenance.asker.lock().unwrap_or_else(PoisonError::into_inner) = request.asker_pid;
     let wheel = if request.dry_run { None } else { drive::wheel(world)? };
+    let around = look::around(world).await?;
+    let (not, refused) = around.names(&request.not);
+    if refuse_all(reply, &refused).await {
+        return Ok(());
+    }
     if let Some(run) = current(world)? {
         let untouched = matches!(next(&run), Next::Halted(Step::Guards, _));
         if !untouched || run.plan.requester != wish.requester {
-            may_go_on(world, &run, (&request, &wish), by, reply).await?;
+            may_go_on(world, &run, (&request, &wish, &not), by, reply).await?;
             drop(asking);
             if request.dry_run {
                 return rest_of(world, run, reply).await;
@@ -111,11 +116,6 @@ async fn start(world: &Arc<World>, request: MaintenanceStart, by: &Who, reply: &
         if !request.dry_run {
             write(world, run.number, Entry::Over, "asked for anew")?;
         }
-    }
-    let around = look::around(world).await?;
-    let (not, refused) = around.names(&request.not);
-    if refuse_all(reply, &refused).await {
-        return Ok(());
     }
     let plan = plan::make(world, &request, &wish, not, &around.services).await?;
     if plan.deadline.is_none() && request.then.is_some_and(|then| then != ebb_wire::v1::Then::Ask) {
@@ -156,7 +156,7 @@ fn not_called_off(world: &World, number: u64) -> Result<(), Why> {
 }
 
 /// Whoever asks for something else than was planned does not mean to go on with that.
-fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(), Why> {
+fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked, not: &[ServiceName]) -> Result<(), Why> {
     let plan = &run.plan;
     let work = match (request.command.is_empty(), request.reboot) {
         (true, false) => None,
@@ -170,13 +170,17 @@ fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(
         format!("has the work `{}`, not `{}`", tell::work(&plan.work), tell::work(&asked))
     } else if deadline.is_some() && deadline != plan.deadline {
         "has another --deadline".to_owned()
-    } else if request.then.is_some_and(|then| plan::then(then) != plan.then) {
+    } else if !plan.drill && request.then.is_some_and(|then| plan::then(then) != plan.then) {
         "has another --then".to_owned()
-    } else if wish.for_span.is_some() && wish.for_span != plan.meant_for {
-        "has another --for".to_owned()
+    } else if wish.for_span.is_some() && (wish.for_span, wish.reopen) != (plan.meant_for, plan.reopen) {
+        "has another --for or --at-end".to_owned()
+    } else if request.delay_seconds > 0 && ebb_model::Span::seconds(request.delay_seconds) != plan.delay {
+        "has another --in".to_owned()
+    } else if !wish.except.is_empty() && wish.except != plan.except {
+        "has another --except".to_owned()
     } else if request.watch_seconds.is_some_and(|watch| ebb_model::Span::seconds(watch) != plan.watch) {
         "has another --watch".to_owned()
-    } else if !request.not.is_empty() && !same_names(&request.not, &plan.not) {
+    } else if !not.is_empty() && not.iter().collect::<BTreeSet<_>>() != plan.not.iter().collect() {
         "has another --not".to_owned()
     } else {
         return Ok(());
@@ -190,11 +194,6 @@ fn as_planned(run: &Run, request: &MaintenanceStart, wish: &Checked) -> Result<(
             ebb_model::resume_server(requester)
         ),
     })
-}
-
-fn same_names(asked: &[String], planned: &[ServiceName]) -> bool {
-    let asked: BTreeSet<&str> = asked.iter().map(|name| name.strip_suffix(".service").unwrap_or(name)).collect();
-    asked == planned.iter().map(ServiceName::as_str).collect()
 }
 
 /// What is being brought back is not gone forward with, and what nobody holds any more is no maintenance.
@@ -228,7 +227,7 @@ async fn rest_of(world: &World, run: Run, reply: &Reply) -> Result<(), Why> {
 async fn may_go_on(
     world: &World,
     run: &Run,
-    (request, wish): (&MaintenanceStart, &Checked),
+    (request, wish, not): (&MaintenanceStart, &Checked, &[ServiceName]),
     by: &Who,
     reply: &Reply,
 ) -> Result<(), Why> {
@@ -236,7 +235,7 @@ async fn may_go_on(
     if requester != wish.requester {
         return Err(Why::Maintained { run: run.number, requester });
     }
-    as_planned(run, request, wish)?;
+    as_planned(run, request, wish, not)?;
     goes_forward(world, run, world.maintenance.live().is_some())?;
     let text = format!("maintenance {} is not over: it is gone on with, as it was planned", run.number);
     reply.send(say::note(None, false, text)).await;

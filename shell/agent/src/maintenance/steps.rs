@@ -375,9 +375,12 @@ fn by_itself(why: &Why) -> String {
 
 /// Services that were stopped for this maintenance, and released by somebody meanwhile, and do not run.
 async fn lost(world: &Arc<World>, run: &Run, (layer, held): (usize, &[ServiceName])) -> Result<Vec<String>, Why> {
-    let drained = run.journal.iter().any(|line| line.entry == ebb_model::Entry::Done(Step::Drain(layer)));
+    let began = run.journal.iter().any(|line| line.entry == ebb_model::Entry::Began(Step::Drain(layer)));
     let planned = run.plan.layers.get(layer).into_iter().flatten();
-    let missing: Vec<&ServiceName> = planned.filter(|name| drained && !held.contains(name)).collect();
+    // What others hold is theirs to bring back.
+    let known = Known::read(world)?;
+    let free = |name: &&ServiceName| began && !held.contains(name) && known.holds_of(name).next().is_none();
+    let missing: Vec<&ServiceName> = planned.filter(free).collect();
     if missing.is_empty() {
         return Ok(Vec::new());
     }
@@ -414,7 +417,7 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
     let mut asked_at = None;
     let mut ended = "";
     while world.now().wall < until {
-        if is_called_off(world, run)? {
+        if seen_enough(world, run)? {
             ended = "ended before its time, as asked; until then ";
             break;
         }
@@ -446,7 +449,7 @@ async fn watch(world: &Arc<World>, run: &Run, reply: &Reply) -> Result<String, W
 }
 
 /// Somebody has asked for the end once more since it is watched: they have seen enough.
-fn is_called_off(world: &World, run: &Run) -> Result<bool, Why> {
+fn seen_enough(world: &World, run: &Run) -> Result<bool, Why> {
     let now = world.store().run(Some(run.number)).map_err(|error| unread(&error))?;
     let Some(now) = now else { return Ok(true) };
     let watched = now.journal.iter().position(|line| line.entry == ebb_model::Entry::Began(Step::Watch));

@@ -74,7 +74,7 @@ pub(super) fn possible(world: &World, work: &Work) -> Result<(), Why> {
                 format!("`{program}` is no absolute path, and the work does not begin in this directory"),
                 "give it as a path that begins with /",
             ),
-            Some(program) if !is_program(program) => no(
+            Some(program) if !is_program(world, program) => no(
                 format!("there is no program `{program}`, and it would be missed only when all is stopped"),
                 "check its name",
             ),
@@ -84,18 +84,16 @@ pub(super) fn possible(world: &World, work: &Work) -> Result<(), Why> {
     }
 }
 
-fn is_program(name: &str) -> bool {
+/// Whether it is found where the work will look for it: systemd's own path, or ours.
+fn is_program(world: &World, name: &str) -> bool {
     let runs =
         |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if name.starts_with('/') {
         return runs(Path::new(name));
     }
-    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':')
-        .chain(usual.split(':'))
-        .filter(|dir| dir.starts_with('/'))
-        .any(|dir| runs(&Path::new(dir).join(name)))
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
+    let path = if world.systemd.is_some() { usual } else { std::env::var("PATH").unwrap_or(usual) };
+    path.split(':').filter(|dir| dir.starts_with('/')).any(|dir| runs(&Path::new(dir).join(name)))
 }
 
 /// Whether its last beginning was in this boot.

@@ -15,6 +15,7 @@ use ebb_systemd::{Lockout, LockoutDirs, Protection, Systemd, UnitName};
 
 use crate::Place;
 use crate::resident::READERS;
+use crate::verbs::status::command;
 use crate::world::{TABLE, chain};
 
 pub use perform::{perform, tell_journal};
@@ -191,17 +192,13 @@ fn held(state_dir: &Path, removal: &mut Removal) -> Vec<Record> {
 fn standing(hold: &Hold) -> Standing {
     let level = if hold.level == Level::Stopped { "held stopped" } else { "held" };
     let why = if hold.reason.is_empty() { String::new() } else { format!(": {}", printable(&hold.reason)) };
-    let whose = match hold.requester.to_string() {
-        whose if whose == "operator" => String::new(),
-        whose => format!(" --as {whose}"),
-    };
     Standing {
         service: hold.service.to_string(),
         text: format!("{} is {level} by `{}` ({}){why}", hold.service, hold.requester, printable(&hold.by.name)),
         release: if hold.whole_server {
             resume_server(hold.requester.as_str())
         } else {
-            format!("ebb resume {}{whose}", hold.service)
+            command("resume", hold.service.as_str(), hold.requester.as_str())
         },
     }
 }

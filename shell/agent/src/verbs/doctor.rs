@@ -11,7 +11,7 @@ use ebb_model::{ServiceName, Why, duration, resume_server};
 use ebb_wire::v1::{Finding, Frame};
 
 use super::services::Known;
-use super::status::watcher;
+use super::status::{command, watcher};
 use crate::world::World;
 use crate::{converge, lockout, look, protect};
 
@@ -179,17 +179,17 @@ fn drains(world: &World, known: &Known, found: &mut Vec<Finding>) {
     for record in &known.records {
         let under_way = record.drain.as_ref().is_some_and(|drain| drain.spec.is_some() && drain.drained_at.is_none());
         if under_way && !world.resident && watcher(record).is_none() {
-            let requester = record.drain.as_ref().map(|drain| &drain.requester);
-            if run.as_ref().is_some_and(|run| Some(&run.plan.requester) == requester) {
+            let Some(requester) = record.drain.as_ref().map(|drain| &drain.requester) else { continue };
+            if run.as_ref().is_some_and(|run| run.plan.requester == *requester) {
                 // A part of a maintenance, of which it is said already.
                 continue;
             }
-            let whose = match requester.map(ebb_model::Requester::as_str) {
-                None | Some("operator") => String::new(),
-                Some(other) => format!(" --as {other}"),
-            };
             let text = "its drain was interrupted, and nobody goes on with it".to_owned();
-            found.push(finding(Some(&record.service), text, format!("ebb drain {}{whose}", record.service)));
+            found.push(finding(
+                Some(&record.service),
+                text,
+                command("drain", record.service.as_str(), requester.as_str()),
+            ));
         }
     }
 }

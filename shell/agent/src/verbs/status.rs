@@ -101,7 +101,7 @@ fn next(told: &v1::Service, record: Option<&Record>) -> Vec<String> {
 }
 
 /// `ebb VERB NAME`, in the name of whom the hold is.
-fn command(verb: &str, name: &str, requester: &str) -> String {
+pub(crate) fn command(verb: &str, name: &str, requester: &str) -> String {
     let as_whom = if requester == "operator" { String::new() } else { format!(" --as {requester}") };
     format!("ebb {verb} {name}{as_whom}")
 }
